@@ -43,11 +43,7 @@ def _annotations_of(namespace: "dict[str, Any]") -> "dict[str, Any]":
 
 class _RecordMeta(type):
     def __new__(mcs, name: str, bases: "tuple[type, ...]", namespace: "dict[str, Any]") -> "_RecordMeta":
-        own = {
-            field: kind
-            for field, kind in _annotations_of(namespace).items()
-            if field[0].islower()
-        }
+        own = {field: kind for field, kind in _annotations_of(namespace).items() if field[0].islower()}
         fields: dict[str, Any] = {}
         defaults: dict[str, Any] = {}
         for base in bases:
@@ -102,7 +98,7 @@ class Record(metaclass=_RecordMeta):
         return (getattr(self, field) for field in self._fields)
 
     def __eq__(self, other: object) -> bool:
-        return type(self) is type(other) and tuple(self._values()) == tuple(other._values())  # type: ignore[attr-defined]
+        return type(self) is type(other) and tuple(self._values()) == tuple(other._values())
 
     def __hash__(self) -> int:
         return hash((type(self), *self._values()))

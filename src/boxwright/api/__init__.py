@@ -1,1 +1,1 @@
-""""""
+"""Run something in a box and get its result."""

@@ -1,1 +1,1 @@
-""""""
+"""The kinds of box, and what each honours."""

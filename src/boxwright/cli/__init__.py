@@ -1,1 +1,1 @@
-""""""
+"""The command line: arguments to one library call, and rendering."""

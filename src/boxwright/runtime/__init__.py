@@ -1,1 +1,1 @@
-""""""
+"""The five operations, the state store, hooks, consoles."""

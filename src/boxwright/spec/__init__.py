@@ -1,1 +1,1 @@
-""""""
+"""What the OCI Runtime Specification says: types, decoding, validation."""
