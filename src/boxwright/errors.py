@@ -129,8 +129,9 @@ class ExistsError(BoxwrightError):
 class HostError(BoxwrightError):
     """The kernel refused an operation.
 
-    `op` is what was tried in words, `errno` the kernel's answer, `path` its object, `pointer` the line of
-    config.json that asked for it (empty if none did).
+    `op` is what was tried in words, `errno` the kernel's answer (0 where there is none), `path` its object,
+    `pointer` the line of config.json that asked for it (empty if none did). `cause` says more exactly than the errno
+    what is wrong; `notes` are further lines, such as what the kernel logged.
     """
 
     def __init__(
@@ -143,6 +144,8 @@ class HostError(BoxwrightError):
         anchor: str = "",
         value: object = None,
         hint: str | None = None,
+        cause: str = "",
+        notes: "Sequence[str]" = (),
     ) -> None:
         self.op = op
         self.errno = errno
@@ -150,22 +153,40 @@ class HostError(BoxwrightError):
         self.pointer = pointer
         self.anchor = anchor
         self.value = value
+        self.cause = cause
         details = []
         if pointer:
-            shown = "" if value is None else f" = {value!r}"
+            shown = "" if value is None else f" = {_shown(value)}"
             section = f"   ({anchor})" if anchor else ""
             details.append(f"from {pointer}{shown}{section}")
-        super().__init__(f"cannot {op}: {describe_errno(errno)}", details=details, hint=hint)
+        why = ": ".join(part for part in (cause, describe_errno(errno) if errno else "") if part)
+        super().__init__(f"cannot {op}: {why}", details=[*details, *notes], hint=hint)
 
 
 class HookError(BoxwrightError):
-    """A hook failed or ran out of time. `status` is its wait status, or None on a timeout."""
+    """A hook failed or ran out of time. `status` is its wait status, or None on a timeout and where it could not be
+    run at all. `output` is the end of what it wrote.
+    """
 
-    def __init__(self, kind: str, path: str, why: str, *, pointer: str = "") -> None:
+    def __init__(
+        self,
+        kind: str,
+        path: str,
+        why: str,
+        *,
+        pointer: str = "",
+        status: int | None = None,
+        output: str = "",
+        hint: str | None = None,
+    ) -> None:
         self.kind = kind
         self.path = path
         self.pointer = pointer
-        super().__init__(f"{kind} hook `{path}` {why}", details=[f"from {pointer}   (config.md#posix-platform-hooks)"])
+        self.status = status
+        self.output = output
+        details = [f"from {pointer}   (config.md#configHooks)"] if pointer else []
+        details += [f"it wrote: {line}" for line in output.splitlines() if line.strip()]
+        super().__init__(f"{kind} hook `{path}` {why}", details=details, hint=hint)
 
 
 class ImageError(BoxwrightError):
@@ -174,6 +195,11 @@ class ImageError(BoxwrightError):
 
 class GuestError(BoxwrightError):
     """The other side of a box (guest agent, user-space kernel) failed or spoke nonsense."""
+
+
+def _shown(value: object) -> str:
+    """A value of the document as it stands there."""
+    return f'"{value}"' if isinstance(value, str) else repr(value)
 
 
 def describe_errno(number: int) -> str:
