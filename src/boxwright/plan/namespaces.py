@@ -51,7 +51,10 @@ def map_text(mappings: "Sequence[IDMapping]") -> str:
 
 
 def new_flags(linux: "Linux") -> int:
-    """CLONE_NEW* of what clone3 makes. A cgroup namespace is made later, from within the cgroup, a time namespace by the joiner."""
+    """CLONE_NEW* of what clone3 makes.
+
+    A cgroup namespace is made later, from within the cgroup, a time namespace by the joiner.
+    """
     flags = 0
     for namespace in linux.namespaces:
         if not namespace.path and namespace.type not in {"cgroup", "time"}:
