@@ -24,7 +24,7 @@ from boxwright.spec.validate import validate
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
+    from typing import Any, Self
 
     from boxwright.plan.cgroup_layout import CgroupPlacement
     from boxwright.plan.request import HostFacts
@@ -60,7 +60,7 @@ class Creation:
         self._root: RootSource | None = None
         self.container = Container.make(runtime, container_id)
 
-    def __enter__(self) -> "Creation":
+    def __enter__(self) -> "Self":
         return self
 
     def __exit__(self, *_exc: object) -> None:
@@ -182,7 +182,7 @@ class Creation:
 
 
 def undo(container: Container, hooked: "Config | None") -> None:
-    """Leave nothing of a create that failed. With `hooked` (a hook failed) the poststop hooks run (runtime.md step 13)."""
+    """Leave nothing of a create that failed. With `hooked` (a hook failed) the poststop hooks run."""
     if container.pid:
         kill_and_wait(container.pid, container.started_at)
     destroy(container.placement)
@@ -231,7 +231,7 @@ def _around_pid(document: "dict[str, Any]") -> tuple[str, str]:
 
 
 def _listener_state(seccomp: "Seccomp", state: tuple[str, str]) -> tuple[str, str, str]:
-    """The container process state that goes with a seccomp notify descriptor (config-linux.md#containerprocessstate)."""
+    """The container process state that goes with a notify descriptor (config-linux.md#containerprocessstate)."""
     head = {"ociVersion": "1.3.0", "fds": ["seccompFd"], "pid": _PID_MARK, "metadata": seccomp.listener_metadata or ""}
     before, after = _around_pid(head)
     return before, f'{after[:-1]},"state":{state[0]}', f"{state[1]}}}"

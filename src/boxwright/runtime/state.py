@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
 
 def state(runtime: "Runtime", container_id: str) -> "dict[str, Any]":
-    """The state of a container, with `rootfs`, `created` and `owner` beside what the standard has. Raises NotFoundError."""
+    """The state of a container, with `rootfs`, `created` and `owner` beside what the standard has."""
     return _document(Container.find(runtime, container_id))
 
 
