@@ -29,9 +29,9 @@ def features(
 ) -> "dict[str, Any]":
     """The features document as JSON values.
 
-    `annotations` describe the runtime itself. `unsafe_annotations` are keys of config.json (a last "." makes one a
-    prefix) that change what the runtime does. `supported_seccomp_flags` are those that the filter's maker can set;
-    all known ones by default.
+    `annotations` describe the runtime itself. `unsafe_annotations` are keys of config.json that change what the
+    runtime does; a last "." makes one a prefix. `supported_seccomp_flags` are those that can be set where the
+    filter is made; all known ones by default.
     """
     return {
         "ociVersionMin": OCI_VERSION_MIN,

@@ -27,7 +27,8 @@ def unknown_properties(data: bytes, cls: type[SpecRecord] = Config) -> list[Prob
 
 def _unknown(value: object, kind: "Kind", pointer: str) -> "Iterator[Problem]":
     kind = plain_kind(kind)
-    origin, arguments = getattr(kind, "__origin__", None), getattr(kind, "__args__", ())
+    origin: Kind = getattr(kind, "__origin__", None)
+    arguments: Kind = getattr(kind, "__args__", None)
     if origin is tuple and isinstance(value, list):
         for index, item in enumerate(value):
             yield from _unknown(item, arguments[0], f"{pointer}/{index}")
