@@ -23,6 +23,15 @@ class Builder:
         self._slots += 1
         return self._slots - 1
 
+    @property
+    def next_slot(self) -> int:
+        """The first slot that nobody has."""
+        return self._slots
+
+    def reserve(self, next_slot: int) -> None:
+        """Take note that another module used the slots below `next_slot`."""
+        self._slots = max(self._slots, next_slot)
+
     def inherited(self, name: str) -> int:
         """The slot of an inherited descriptor, or NO_SLOT where none of that name is handed over."""
         return self._inherited.index(name) if name in self._inherited else ops.NO_SLOT

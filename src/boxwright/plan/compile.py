@@ -1,12 +1,12 @@
 """compile(Config, HostFacts, Request) -> Plan: the whole of a create, as data."""
 
-from boxwright.plan import ops
+from boxwright.plan import cgroups, ops
 from boxwright.plan.builder import Builder
-from boxwright.plan.cgroups import compile_attach, compile_create_groups
+from boxwright.plan.cgroup_layout import CgroupEntry
 from boxwright.plan.mounts import Mounts
 from boxwright.plan.namespaces import CLONE_FLAGS, compile_clone, is_new
 from boxwright.plan.process import ProcessSteps
-from boxwright.plan.request import UPCALL_NET_DEVICES, UPCALL_SYSTEMD_SCOPE
+from boxwright.plan.request import UPCALL_NET_DEVICES, UPCALL_SYSTEMD_UNIT
 from boxwright.plan.rootfs import O_DIRECTORY, O_PATH, Rootfs
 
 TYPE_CHECKING = False
@@ -45,11 +45,11 @@ class _Create:
         process = None
         if self._config.process is not None:
             process = ProcessSteps(b, self._config.process, self._linux, self._facts, proc)
-        b.extend(ops.OUTER, compile_create_groups(self._config, self._facts.cgroups, self._request.placement))
+        entry = self._groups()
         mounts.compile_sources()
-        compile_clone(b, self._config, self._facts)
+        compile_clone(b, self._config, self._facts, entry.clone_slot)
         self._outer_after_clone(process)
-        self._arrive(proc)
+        self._arrive(proc, entry)
         rootfs.compile_entry()
         mounts.compile()
         if rootfs.own_mounts:
@@ -62,27 +62,36 @@ class _Create:
         self._program(process)
         return b.build()
 
+    def _groups(self) -> "CgroupEntry":
+        """Make the cgroups, and find out how the init enters them."""
+        b, request = self._b, self._request
+        steps = cgroups.compile_create(self._config, self._facts.cgroups, request.placement, request.site)
+        b.extend(ops.OUTER, steps)
+        if request.placement.driver != "cgroupfs":
+            return CgroupEntry((), ops.NO_SLOT, (), b.next_slot)
+        entry = cgroups.compile_enter(request.placement, b.next_slot)
+        b.reserve(entry.next_slot)
+        b.extend(ops.OUTER, entry.opens)
+        return entry
+
     def _outer_after_clone(self, process: "ProcessSteps | None") -> None:
         b = self._b
-        b.extend(ops.OUTER, compile_attach(self._request.placement, self._facts.cgroups))
-        if UPCALL_SYSTEMD_SCOPE in self._request.upcalls:
-            b.add(
-                ops.OUTER,
-                ops.Upcall(UPCALL_SYSTEMD_SCOPE),
-                "/linux/cgroupsPath",
-                "config-linux.md#configLinuxCgroupsPath",
-            )
+        request, layout = self._request, self._facts.cgroups
+        if request.placement.driver == "systemd":
+            steps = cgroups.compile_attach(self._config, layout, request.placement, request.site, UPCALL_SYSTEMD_UNIT)
+            b.extend(ops.OUTER, steps)
         if process is not None:
             process.compile_outer()
-        if UPCALL_NET_DEVICES in self._request.upcalls:
+        if self._linux is not None and self._linux.net_devices:
             anchor = "config-linux.md#configLinuxNetworkDevices"
             b.add(ops.OUTER, ops.Upcall(UPCALL_NET_DEVICES), "/linux/netDevices", anchor)
         b.add(ops.OUTER, ops.Post(ops.INIT))
 
-    def _arrive(self, proc: int) -> None:
-        """The init's first steps: alone in its namespaces, with its identity, before any file of the container is touched."""
+    def _arrive(self, proc: int, entry: CgroupEntry) -> None:
+        """The init's first steps: alone in its namespaces, before any file of the container is touched."""
         b, linux = self._b, self._linux
         b.add(ops.INIT, ops.DieWithParent())
+        b.extend(ops.INIT, entry.enters)  # before the user changes: the groups are the runtime's
         b.add(ops.INIT, ops.Await(ops.OUTER))
         if linux is not None and any(n.type == "user" for n in linux.namespaces):
             b.add(ops.INIT, ops.BecomeRoot(), "/linux/uidMappings")

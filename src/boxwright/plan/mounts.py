@@ -1,27 +1,31 @@
 """Mounts of the container: options folded, each type compiled to operations on detached mounts.
 
-Nothing is mounted by path: a tree is made or copied detached, its attributes are set, the place is resolved inside the root to a
-descriptor, and the one is attached to the other.
+Nothing is mounted by path: a tree is made or copied detached, its attributes are set, the place is resolved inside
+the root to a descriptor, and the one is attached to the other.
 """
 
 from boxwright._record import Record
 from boxwright.errors import ConfigError, Problem, UnsupportedError
 from boxwright.plan import ops
-from boxwright.plan.namespaces import CLONE_FLAGS, is_new, map_text
-from boxwright.spec.constants import MOUNT_OPTIONS
+from boxwright.plan.namespaces import is_new, map_text
+from boxwright.spec.constants import (
+    MOUNT_ATTR_IDMAP,
+    MOUNT_ATTR_RDONLY,
+    MOUNT_OPTIONS,
+    MS_REC,
+    SUPERBLOCK_PARAMETERS,
+    fold_attribute,
+)
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from boxwright.plan.builder import Builder
+    from boxwright.plan.cgroup_layout import CgroupLayout, CgroupPlacement
     from boxwright.plan.request import HostFacts, Request
     from boxwright.spec.types import Config, Linux, Mount
 
 ANCHOR = "config.md#configMounts"
 OPTIONS_ANCHOR = "config.md#configLinuxMountOptions"
-ATTR_RDONLY = 0x1
-ATTR_ATIME = 0x70
-ATTR_IDMAP = 0x100000
-MS_REC = 0x4000
 # what lies beneath /proc may be covered only here: files that make a container's own numbers visible (lxcfs)
 PROC_FILES = frozenset(
     f"/proc/{name}" for name in ("cpuinfo", "diskstats", "meminfo", "stat", "swaps", "uptime", "loadavg", "slabinfo")
@@ -47,40 +51,48 @@ class Options(Record):
 
 
 def fold(options: "tuple[str, ...]") -> Options:
-    """Fold the list of options: later ones win, as in mount(8); unknown ones are the filesystem's (config.md#configLinuxMountOptions)."""
-    attrs = [0, 0, 0, 0]
+    """Fold the list of options: later ones win, as in mount(8); unknown ones are the filesystem's."""
+    attrs, recursive = (0, 0), (0, 0)
     propagation: list[int] = []
-    special = {"bind": 0, "remount": 0, "idmap": 0, "tmpcopyup": 0}
-    data: list[str] = []
-    data_at: list[int] = []
+    special = {"bind": 0, "remount": 0, "idmap": 0, "copyup": 0}
+    data: dict[str, int] = {}
     for index, option in enumerate(options):
-        kind, value, clear = MOUNT_OPTIONS.get(option, ("data", 0, 0))
-        if kind == "attr":
-            _fold_attr(attrs, 0, value, clear)
-        elif kind == "rattr":
-            _fold_attr(attrs, 2, value, clear)
+        entry = MOUNT_OPTIONS.get(option, ("data", 0, 0))
+        kind = entry[0]
+        if kind == "attribute":
+            attrs = fold_attribute(*attrs, entry)
+        elif kind == "recursive":
+            recursive = fold_attribute(*recursive, entry)
         elif kind == "propagation":
-            propagation.append(value)
+            propagation.append(entry[1])
         elif kind in special:
-            special[kind] = max(special[kind], value)
-        elif kind != "ignored" and option:
-            data.append(option)
-            data_at.append(index)
+            special[kind] = 2 if entry[1] & MS_REC else 1
+        elif kind == "superblock":
+            _fold_superblock(data, entry, index)
+        elif kind == "data" and option:
+            data[option] = index
     return Options(
         *attrs,
+        *recursive,
         tuple(propagation),
         special["bind"],
         bool(special["remount"]),
         special["idmap"],
-        bool(special["tmpcopyup"]),
+        bool(special["copyup"]),
         tuple(data),
-        tuple(data_at),
+        tuple(data.values()),
     )
 
 
-def _fold_attr(attrs: list[int], at: int, value: int, clear: int) -> None:
-    attrs[at] = (attrs[at] & ~clear) | value
-    attrs[at + 1] = (attrs[at + 1] & ~value) | clear
+def _fold_superblock(data: dict[str, int], entry: "tuple[str, int, int]", index: int) -> None:
+    """A superblock option is a flag parameter of fsconfig(2); the few it has no name for have no effect any more."""
+    wanted, cleared = entry[1], entry[2]
+    set_name, clear_name = SUPERBLOCK_PARAMETERS.get(wanted or cleared, (None, None))
+    name, opposite = (set_name, clear_name) if wanted else (clear_name, set_name)
+    if opposite:
+        data.pop(opposite, None)
+    if name and wanted:
+        data[name] = index
 
 
 def clean_path(path: str) -> str:
@@ -127,7 +139,7 @@ class Mounts:
         tree = self._tree_of(ops.OUTER, mount, options)
         if mapped != ops.NO_SLOT:
             recursive = int(options.idmap == 2)
-            op = ops.SetAttr(tree, ATTR_IDMAP, 0, 0, mapped, recursive)
+            op = ops.SetAttr(tree, MOUNT_ATTR_IDMAP, 0, 0, mapped, recursive)
             self._b.add(ops.OUTER, op, mount.pointer, "config.md#configPOSIXMounts", about=mount.destination)
         return tree
 
@@ -223,7 +235,7 @@ class Mounts:
         if mount.source:
             params.append(f"source={mount.source}")
             parts.append(mount.at("source"))
-        if options.attr_set & ATTR_RDONLY and mount.type not in _WITHOUT_DEVICE:
+        if options.attr_set & MOUNT_ATTR_RDONLY and mount.type not in _WITHOUT_DEVICE:
             params.append("ro")
             parts.append(mount.at("options"))
         for option, index in zip(options.data, options.data_at, strict=True):
@@ -258,15 +270,13 @@ class Mounts:
     # --- cgroup ---
 
     def _cgroup(self, mount: "Mount", options: Options) -> None:
-        """The container's own part of each hierarchy, by bind mounts: no right to mount cgroup filesystems is needed."""
-        from boxwright.plan.cgroups import visible
-
-        shown = visible(self._request.placement, self._facts.cgroups)
+        """The container's part of each hierarchy, by bind mounts: needs no right to mount cgroup filesystems."""
+        shown = visible_groups(self._request.placement, self._facts.cgroups)
         if len(shown) == 1 and not shown[0][0]:
             self._bind_cgroup(mount, options, shown[0][1], mount.destination)
             return
         tree = self._b.slot()
-        op = ops.FsMount(tree, "tmpfs", ("source=tmpfs", "mode=755"), options.attr_set & ~ATTR_RDONLY)
+        op = ops.FsMount(tree, "tmpfs", ("source=tmpfs", "mode=755"), options.attr_set & ~MOUNT_ATTR_RDONLY)
         self._b.add(ops.INIT, op, mount.pointer, ANCHOR, about=mount.destination)
         self._attach(mount, options, tree, self._resolve(mount, ops.DIRECTORY, ops.NO_SYMLINKS))
         for name, source, links in shown:
@@ -274,8 +284,10 @@ class Mounts:
             for link in links:
                 path = f"{mount.destination}/{link}"
                 self._b.add(ops.INIT, ops.MakeSymlink(self._root, path, name, ""), mount.pointer, ANCHOR)
-        if options.attr_set & ATTR_RDONLY:
-            self._b.add(ops.INIT, ops.SetAttr(tree, ATTR_RDONLY, 0, 0, ops.NO_SLOT, 0), mount.pointer, OPTIONS_ANCHOR)
+        if options.attr_set & MOUNT_ATTR_RDONLY:
+            self._b.add(
+                ops.INIT, ops.SetAttr(tree, MOUNT_ATTR_RDONLY, 0, 0, ops.NO_SLOT, 0), mount.pointer, OPTIONS_ANCHOR
+            )
 
     def _bind_cgroup(self, mount: "Mount", options: Options, source: str, destination: str) -> None:
         tree, target = self._b.slot(), self._b.slot()
@@ -301,8 +313,6 @@ class Mounts:
         ):
             if (fresh and not recursive) or not attr_set | attr_clear:
                 continue
-            if attr_set & ATTR_ATIME:
-                attr_clear |= ATTR_ATIME  # noqa: PLW2901 - an enumeration, not flags: the kernel wants it cleared whole
             op = ops.SetAttr(tree, attr_set, attr_clear, 0, ops.NO_SLOT, recursive)
             self._b.add(ops.INIT, op, mount.at("options"), OPTIONS_ANCHOR, about=mount.destination)
 
@@ -317,6 +327,19 @@ class Mounts:
             self._b.add(ops.INIT, op, mount.at("options"), OPTIONS_ANCHOR, about=mount.destination)
 
 
-def uses_own_mounts(linux: "Linux | None") -> bool:
-    """Whether there is a mount namespace to mount in that is not the host's."""
-    return linux is not None and any(CLONE_FLAGS.get(n.type) == CLONE_FLAGS["mount"] for n in linux.namespaces)
+def visible_groups(placement: "CgroupPlacement", layout: "CgroupLayout") -> "list[tuple[str, str, tuple[str, ...]]]":
+    """What a cgroup mount shows: the name below the mount point ("" where it is the mount itself), the host's
+    directory, and further names for it. Without a group of its own a container sees the caller's, read-only.
+    """
+    if placement.groups:
+        found = [(g.version, g.controllers, g.path) for g in placement.groups]
+    else:
+        found = [(h.version, h.controllers, f"{h.mountpoint}{h.own}") for h in layout.hierarchies]
+    if len(found) == 1 and found[0][0] == 2:
+        return [("", found[0][2], ())]
+    shown = []
+    for version, controllers, path in found:
+        names = tuple(name.removeprefix("name=") for name in controllers)
+        name = ",".join(names) if version == 1 else "unified"
+        shown.append((name, path, names if version == 1 and len(names) > 1 else ()))
+    return shown

@@ -51,7 +51,10 @@ def map_text(mappings: "Sequence[IDMapping]") -> str:
 
 
 def new_flags(linux: "Linux") -> int:
-    """CLONE_NEW* of what clone3 makes. A cgroup namespace is made later, from within the cgroup, a time namespace by the joiner."""
+    """CLONE_NEW* of what clone3 makes.
+
+    A cgroup namespace is made later, from within the cgroup, a time namespace by the joiner.
+    """
     flags = 0
     for namespace in linux.namespaces:
         if not namespace.path and namespace.type not in {"cgroup", "time"}:
@@ -85,7 +88,6 @@ def compile_clone(b: "Builder", config: "Config", facts: "HostFacts", cgroup_slo
         _compile_maps(b, linux, facts, ops.JOINER)
         b.add(ops.OUTER, ops.Post(ops.JOINER))
         b.add(ops.JOINER, ops.Await(ops.OUTER))
-        b.add(ops.JOINER, ops.BecomeRoot())
         flags &= ~CLONE_FLAGS["user"]
     else:
         _join(b, joins)
@@ -115,11 +117,10 @@ def _open_joins(b: "Builder", linux: "Linux") -> "list[tuple[Namespace, int]]":
 
 
 def _join(b: "Builder", joins: "list[tuple[Namespace, int]]") -> None:
+    """The user id stays what it was: joining a user namespace gives its capabilities, and the cgroups are the host's."""
     for namespace, slot in joins:
         kind = CLONE_FLAGS[namespace.type]
         b.add(ops.JOINER, ops.Setns(slot, kind), namespace.at("path"), ANCHOR, about=f"{namespace.type} namespace")
-        if namespace.type == "user":
-            b.add(ops.JOINER, ops.BecomeRoot(), namespace.at("path"), ANCHOR)
 
 
 def _compile_time(b: "Builder", linux: "Linux") -> None:

@@ -101,9 +101,9 @@ class ProcessSteps:
         if (scheduler := process.scheduler) is not None:
             flags = 0
             for name in scheduler.flags:
-                flags |= constants.SCHED_FLAGS[name]
+                flags |= constants.SCHEDULER_FLAGS[name]
             op = ops.SetScheduler(
-                constants.SCHED_POLICIES[scheduler.policy],
+                constants.SCHEDULER_POLICIES[scheduler.policy],
                 flags,
                 scheduler.nice or 0,
                 scheduler.priority or 0,
@@ -113,7 +113,9 @@ class ProcessSteps:
             )
             b.add(ops.INIT, op, process.at("scheduler"), LINUX_ANCHOR)
         if (io_priority := process.io_priority) is not None:
-            value = constants.IOPRIO_CLASSES[io_priority.class_] << 13 | (io_priority.priority or 0)
+            value = constants.IO_PRIORITY_CLASSES[io_priority.class_] << constants.IO_PRIORITY_CLASS_SHIFT | (
+                io_priority.priority or 0
+            )
             b.add(ops.INIT, ops.SetIOPriority(value), process.at("ioPriority"), LINUX_ANCHOR)
         if self._linux is not None:
             self._linux_attributes(self._linux)
@@ -122,14 +124,14 @@ class ProcessSteps:
         if linux.memory_policy is not None:
             self._memory_policy(linux.memory_policy)
         if linux.personality is not None:
-            persona = constants.PERSONALITIES[linux.personality.domain]
+            persona = constants.PERSONALITY_DOMAINS[linux.personality.domain]
             anchor = "config-linux.md#configLinuxPersonality"
             self._b.add(ops.INIT, ops.SetPersonality(persona), "/linux/personality", anchor)
 
     def _memory_policy(self, policy: "MemoryPolicy") -> None:
-        mode = constants.MPOL_MODES[policy.mode]
+        mode = constants.MEMORY_POLICY_MODES[policy.mode]
         for name in policy.flags:
-            mode |= constants.MPOL_FLAGS[name]
+            mode |= constants.MEMORY_POLICY_FLAGS[name]
         nodes = cpu_mask(policy.nodes) if policy.nodes else b""
         anchor = "config-linux.md#configLinuxMemoryPolicy"
         self._b.add(ops.INIT, ops.SetMemoryPolicy(mode, nodes), policy.pointer, anchor)

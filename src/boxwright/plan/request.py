@@ -4,7 +4,7 @@ from boxwright._record import Record
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from boxwright.plan.cgroups import CgroupLayout, CgroupPlacement
+    from boxwright.plan.cgroup_layout import CgroupLayout, CgroupPlacement, CgroupSite
 
 
 class HostFacts(Record):
@@ -27,8 +27,8 @@ class HostFacts(Record):
 class RootSource(Record):
     """Where the container's root file system comes from.
 
-    A plain directory; or with `stage` (an existing empty directory of ours) an overlay whose lower directories are `lowers`, top first, and
-    whose upper one is a tmpfs of `size_bytes`, or the directory `upper`.
+    A plain directory; or with `stage` (an existing empty directory of ours) an overlay whose lower directories are
+    `lowers`, top first, and whose upper one is a tmpfs of `size_bytes`, or the directory `upper`.
     """
 
     path: str
@@ -46,6 +46,7 @@ class Request(Record):
     bundle: str
     root: RootSource
     placement: "CgroupPlacement"
+    site: "CgroupSite"
     state: tuple[str, str]  # the text of the state around the pid, status `creating`
     seccomp: bytes = b""
     gate: bool = False  # wait for `start`; else execute at once
@@ -55,7 +56,6 @@ class Request(Record):
     preserve_fds: int = 0
     no_pivot: bool = False
     new_keyring: bool = True
-    upcalls: tuple[int, ...] = ()
 
 
-UPCALL_SYSTEMD_SCOPE, UPCALL_NET_DEVICES = 1, 2
+UPCALL_SYSTEMD_UNIT, UPCALL_NET_DEVICES = 1, 2

@@ -1,8 +1,9 @@
 """The root of the box: where it comes from, devices, masks, and making it the root."""
 
 from boxwright.plan import ops
-from boxwright.plan.mounts import ATTR_RDONLY, MS_REC, clean_path, fold
+from boxwright.plan.mounts import clean_path, fold
 from boxwright.plan.namespaces import is_new
+from boxwright.spec.constants import MOUNT_ATTR_RDONLY, MS_PRIVATE, MS_REC, MS_SLAVE, ROOTFS_PROPAGATIONS
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -37,17 +38,6 @@ _LINKS = (
     ("/dev/stderr", "/proc/self/fd/2", "/proc/self/fd"),
     ("/dev/core", "/proc/kcore", "/proc/kcore"),
 )
-MS_UNBINDABLE, MS_PRIVATE, MS_SLAVE, MS_SHARED = 1 << 17, 1 << 18, 1 << 19, 1 << 20
-PROPAGATION = {
-    "unbindable": MS_UNBINDABLE,
-    "private": MS_PRIVATE,
-    "slave": MS_SLAVE,
-    "shared": MS_SHARED,
-    "runbindable": MS_UNBINDABLE | MS_REC,
-    "rprivate": MS_PRIVATE | MS_REC,
-    "rslave": MS_SLAVE | MS_REC,
-    "rshared": MS_SHARED | MS_REC,
-}
 
 
 class Rootfs:
@@ -154,7 +144,12 @@ class Rootfs:
         b, linux = self._b, self._linux
         root = self._config.root
         if root is not None and root.readonly and self._own_mounts:
-            b.add(ops.INIT, ops.SetAttr(self._tree, ATTR_RDONLY, 0, 0, ops.NO_SLOT, 0), "/root/readonly", ROOT_ANCHOR)
+            b.add(
+                ops.INIT,
+                ops.SetAttr(self._tree, MOUNT_ATTR_RDONLY, 0, 0, ops.NO_SLOT, 0),
+                "/root/readonly",
+                ROOT_ANCHOR,
+            )
         if linux is None or not (linux.masked_paths or linux.readonly_paths):
             return
         for index, path in enumerate(linux.readonly_paths):
@@ -172,7 +167,7 @@ class Rootfs:
         if not self._own_mounts:
             b.add(ops.INIT, ops.Chroot(self.slot), "/root/path", ROOT_ANCHOR)
             return
-        wanted = PROPAGATION.get((self._linux.rootfs_propagation if self._linux else None) or "", 0)
+        wanted = ROOTFS_PROPAGATIONS.get((self._linux.rootfs_propagation if self._linux else None) or "", 0)
         if self._request.no_pivot:
             b.add(ops.INIT, ops.MoveRoot(self.slot, self._request.root.path), "/root/path", ROOT_ANCHOR)
         else:

@@ -11,7 +11,7 @@ OCI_VERSION_MAX = "1.3.0"
 
 HOOK_KINDS = ("prestart", "createRuntime", "createContainer", "startContainer", "poststart", "poststop")
 
-# capabilities(7); the position is the number
+# as capabilities(7) has them; the position is the number
 CAPABILITY_NAMES = (
     "CAP_CHOWN",
     "CAP_DAC_OVERRIDE",
@@ -57,7 +57,7 @@ CAPABILITY_NAMES = (
 )
 CAPABILITIES = {name: number for number, name in enumerate(CAPABILITY_NAMES)}
 
-# getrlimit(2)
+# what getrlimit(2) calls them
 RLIMITS = {
     "RLIMIT_CPU": 0,
     "RLIMIT_FSIZE": 1,
@@ -91,7 +91,7 @@ NAMESPACES = {
 # the clocks that a time namespace offsets, time_namespaces(7)
 CLOCKS = {"monotonic": 1, "boottime": 7}
 
-# mount(2)
+# flags of mount(2)
 MS_RDONLY = 1
 MS_SYNCHRONOUS = 1 << 4
 MS_REMOUNT = 1 << 5
@@ -106,7 +106,7 @@ MS_SLAVE = 1 << 19
 MS_SHARED = 1 << 20
 MS_I_VERSION = 1 << 23
 MS_LAZYTIME = 1 << 25
-# mount_setattr(2); the four ways to keep access times are values of one field
+# flags of mount_setattr(2); the four ways to keep access times are values of one field
 MOUNT_ATTR_RDONLY = 0x1
 MOUNT_ATTR_NOSUID = 0x2
 MOUNT_ATTR_NODEV = 0x4
@@ -202,7 +202,7 @@ ROOTFS_PROPAGATIONS = {
     "runbindable": MS_UNBINDABLE | MS_REC,
 }
 
-# sched_setattr(2)
+# for sched_setattr(2)
 SCHEDULER_POLICIES = {
     "SCHED_OTHER": 0,
     "SCHED_FIFO": 1,
@@ -222,11 +222,11 @@ SCHEDULER_FLAGS = {
     "SCHED_FLAG_UTIL_CLAMP_MAX": 0x40,
 }
 
-# ioprio_set(2); the class stands above the priority in the number it takes
+# for ioprio_set(2); the class stands above the priority in the number it takes
 IO_PRIORITY_CLASSES = {"IOPRIO_CLASS_RT": 1, "IOPRIO_CLASS_BE": 2, "IOPRIO_CLASS_IDLE": 3}
 IO_PRIORITY_CLASS_SHIFT = 13
 
-# set_mempolicy(2)
+# for set_mempolicy(2)
 MEMORY_POLICY_MODES = {
     "MPOL_DEFAULT": 0,
     "MPOL_PREFERRED": 1,
@@ -242,12 +242,12 @@ MEMORY_POLICY_FLAGS = {
     "MPOL_F_STATIC_NODES": 1 << 15,
 }
 
-# personality(2)
+# for personality(2)
 PERSONALITY_DOMAINS = {"LINUX": 0x0, "LINUX32": 0x8}
 
 VM_IMAGE_FORMATS = ("raw", "qcow2", "vdi", "vmdk", "vhd")
 
-# signal(7)
+# as signal(7) has them
 SIGNALS = {
     "HUP": 1,
     "INT": 2,

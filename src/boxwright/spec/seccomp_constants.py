@@ -25,7 +25,7 @@ OPERATORS = {
     "SCMP_CMP_MASKED_EQ": 7,
 }
 
-# the AUDIT_ARCH_ token; x32 shares that of x86-64 in the kernel, and libseccomp tells it by a number of its own
+# the AUDIT_ARCH_ token; x32 shares that of x86-64 in the kernel, libseccomp has a number of its own for it
 ARCHITECTURES = {
     "SCMP_ARCH_X86": 0x40000003,
     "SCMP_ARCH_X86_64": 0xC000003E,
@@ -52,7 +52,7 @@ ARCHITECTURES = {
     "SCMP_ARCH_SHEB": 0x0000002A,
 }
 
-# SECCOMP_SET_MODE_FILTER
+# for SECCOMP_SET_MODE_FILTER
 FLAGS = {
     "SECCOMP_FILTER_FLAG_TSYNC": 1 << 0,
     "SECCOMP_FILTER_FLAG_LOG": 1 << 1,
