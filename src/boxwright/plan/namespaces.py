@@ -117,7 +117,7 @@ def _open_joins(b: "Builder", linux: "Linux") -> "list[tuple[Namespace, int]]":
 
 
 def _join(b: "Builder", joins: "list[tuple[Namespace, int]]") -> None:
-    """The user id stays what it was: joining a user namespace gives its capabilities, and the cgroups are the host's."""
+    """The user id stays what it was: the cgroups to enter are the host's, and the capabilities come by joining."""
     for namespace, slot in joins:
         kind = CLONE_FLAGS[namespace.type]
         b.add(ops.JOINER, ops.Setns(slot, kind), namespace.at("path"), ANCHOR, about=f"{namespace.type} namespace")
