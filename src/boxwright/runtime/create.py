@@ -127,7 +127,7 @@ class Creation:
             makerStart=start_time(maker),
         )
 
-    def _request(self, facts: "HostFacts", placement: "CgroupPlacement", root: RootSource, *, gate: bool) -> Request:
+    def _request(self, placement: "CgroupPlacement", site: "CgroupSite", root: RootSource, *, gate: bool) -> Request:
         config, options = self.config, self.options
         state = _around_pid(state_document(self.container, CREATING, 1))
         seccomp = config.linux.seccomp if config.linux else None
