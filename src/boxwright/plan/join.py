@@ -50,8 +50,6 @@ def compile_exec(process: "Process", linux: "Linux | None", facts: "HostFacts", 
     if kinds:
         b.add(ops.JOINER, ops.Setns(b.inherited("pidfd"), kinds), "/linux/namespaces", ANCHOR, about="container")
     b.add(ops.JOINER, ops.Clone(0, into), about="process")
-    b.add(ops.JOINER, ops.Post(ops.OUTER))
-    b.add(ops.OUTER, ops.Await(ops.JOINER))
     steps.compile_outer()
     b.add(ops.OUTER, ops.Post(ops.INIT))
     b.add(ops.INIT, ops.DieWithParent())

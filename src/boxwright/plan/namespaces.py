@@ -84,7 +84,7 @@ def compile_clone(b: "Builder", config: "Config", facts: "HostFacts", cgroup_slo
         _join(b, joins)
         b.add(ops.JOINER, ops.Unshare(CLONE_FLAGS["user"]), "/linux/namespaces", ANCHOR, about="user namespace")
         b.add(ops.JOINER, ops.Post(ops.OUTER))
-        _await(b, ops.OUTER, ops.JOINER)
+        b.add(ops.OUTER, ops.Await(ops.JOINER))
         _compile_maps(b, linux, facts, ops.JOINER)
         b.add(ops.OUTER, ops.Post(ops.JOINER))
         b.add(ops.JOINER, ops.Await(ops.OUTER))
@@ -94,15 +94,8 @@ def compile_clone(b: "Builder", config: "Config", facts: "HostFacts", cgroup_slo
     if own_time:
         _compile_time(b, linux)
     b.add(ops.JOINER, ops.Clone(flags, cgroup_slot), "/linux/namespaces", ANCHOR, about="container process")
-    # the joiner tells the outer the pid by its post; only then are there maps to write and a cgroup to fill
-    b.add(ops.JOINER, ops.Post(ops.OUTER))
-    _await(b, ops.OUTER, ops.JOINER)
     if new_user and not own_time:
         _compile_maps(b, linux, facts, ops.INIT)
-
-
-def _await(b: "Builder", actor: int, other: int) -> None:
-    b.add(actor, ops.Await(other))
 
 
 def _open_joins(b: "Builder", linux: "Linux") -> "list[tuple[Namespace, int]]":
@@ -117,7 +110,7 @@ def _open_joins(b: "Builder", linux: "Linux") -> "list[tuple[Namespace, int]]":
 
 
 def _join(b: "Builder", joins: "list[tuple[Namespace, int]]") -> None:
-    """The user id stays what it was: joining a user namespace gives its capabilities, and the cgroups are the host's."""
+    """The user id stays what it was: the cgroups to enter are the host's, and the capabilities come by joining."""
     for namespace, slot in joins:
         kind = CLONE_FLAGS[namespace.type]
         b.add(ops.JOINER, ops.Setns(slot, kind), namespace.at("path"), ANCHOR, about=f"{namespace.type} namespace")

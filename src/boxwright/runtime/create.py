@@ -7,7 +7,7 @@ from time import gmtime, strftime, time_ns
 from boxwright.boxes.require import require
 from boxwright.errors import BoxwrightError, ConfigError, HookError, HostError, Problem
 from boxwright.host import facts as host_facts
-from boxwright.host.cgroups import check_free, destroy, inspect_site
+from boxwright.host.cgroups import destroy, inspect, kill_all
 from boxwright.host.processes import kill_and_wait, start_time
 from boxwright.host.seccomp_cache import program_for
 from boxwright.host.spawn import Helper
@@ -20,14 +20,13 @@ from boxwright.runtime.stop import run_poststop
 from boxwright.runtime.upcalls import Upcalls
 from boxwright.spec.decode import decode
 from boxwright.spec.jsontext import encode_json
-from boxwright.spec.validate import validate
+from boxwright.spec.validate import refuse, validate
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any, Self
 
-    from boxwright.plan.cgroup_layout import CgroupPlacement
-    from boxwright.plan.request import HostFacts
+    from boxwright.plan.cgroup_layout import CgroupPlacement, CgroupSite
     from boxwright.runtime.context import Runtime
     from boxwright.runtime.options import CreateOptions, ExecOptions
     from boxwright.spec.types import Config, Seccomp
@@ -92,10 +91,10 @@ class Creation:
     def _make(self, *, gate: bool) -> Outcome:
         facts = host_facts.probe()
         placement = place(self.config, facts.cgroups, self.container.id, self.runtime.cgroup_driver)
-        check_free(placement)
+        placement, site = inspect(self.config, facts.cgroups, placement)
         root = self._root or RootSource(root_path(self.config, self.options.bundle))
         self._record(placement, root.path)
-        request = self._request(facts, placement, root, gate=gate)
+        request = self._request(placement, site, root, gate=gate)
         plan = compile_create(self.config, facts, request)
         sockets = self._sockets(plan.inherited)
         try:
@@ -128,7 +127,7 @@ class Creation:
             makerStart=start_time(maker),
         )
 
-    def _request(self, facts: "HostFacts", placement: "CgroupPlacement", root: RootSource, *, gate: bool) -> Request:
+    def _request(self, placement: "CgroupPlacement", site: "CgroupSite", root: RootSource, *, gate: bool) -> Request:
         config, options = self.config, self.options
         state = _around_pid(state_document(self.container, CREATING, 1))
         seccomp = config.linux.seccomp if config.linux else None
@@ -142,7 +141,7 @@ class Creation:
             bundle=options.bundle,
             root=root,
             placement=placement,
-            site=inspect_site(placement, facts.cgroups),
+            site=site,
             state=state,
             seccomp=program,
             gate=gate,
@@ -185,6 +184,7 @@ def undo(container: Container, hooked: "Config | None") -> None:
     """Leave nothing of a create that failed. With `hooked` (a hook failed) the poststop hooks run."""
     if container.pid:
         kill_and_wait(container.pid, container.started_at)
+    kill_all(container.placement)
     destroy(container.placement)
     container.forget()
     if hooked is not None:
@@ -203,11 +203,7 @@ def _read_config(options: "CreateOptions") -> bytes:
 
 def _checked(runtime: "Runtime", document: bytes) -> "Config":
     config = decode(document)
-    problems = validate(config)
-    fatal = [problem for problem in problems if problem.fatal]
-    if fatal:
-        raise ConfigError(fatal)
-    for problem in problems:
+    for problem in refuse(validate(config)):
         runtime.warn(str(problem))
     require(config)
     return config

@@ -1,9 +1,7 @@
 """delete: undo what create made (runtime.md#runtimeDelete)."""
 
-import os
-
 from boxwright.errors import ConfigError, NotFoundError, StateError, UsageError
-from boxwright.host.cgroups import destroy
+from boxwright.host.cgroups import destroy, kill_all, thaw
 from boxwright.host.processes import kill_and_wait
 from boxwright.runtime.containers import CREATED, STOPPED, Container
 from boxwright.runtime.stop import run_poststop
@@ -35,12 +33,11 @@ def delete(runtime: "Runtime", container_id: str, *, force: bool = False) -> Non
 
 def remove(container: Container) -> None:
     """Kill what is left of it, remove what was made for it, and run the poststop hooks. The container is locked."""
-    if container.pid:
-        if os.path.exists(f"/proc/{container.pid}") and container.placement.groups:
-            from boxwright.host.cgroups import thaw
-
+    if container.alive():
+        if container.placement.groups:
             thaw(container.placement)
         kill_and_wait(container.pid, container.started_at)
+    kill_all(container.placement)
     config = _config(container)
     destroy(container.placement)
     if config is not None and config.linux is not None and config.linux.intel_rdt is not None:

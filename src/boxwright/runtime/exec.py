@@ -4,7 +4,7 @@ import os
 
 from boxwright.errors import BoxwrightError, ConfigError, Problem, StateError
 from boxwright.host import facts as host_facts
-from boxwright.host.cgroups import groups_for_exec
+from boxwright.host.cgroups import placement_for_exec
 from boxwright.host.processes import open_pidfd
 from boxwright.host.seccomp_cache import program_for
 from boxwright.host.spawn import Helper
@@ -63,10 +63,11 @@ def _check_state(container: Container, *, ignore_paused: bool) -> None:
 def _spawn(container: Container, options: "ExecOptions", pidfd: int) -> "Outcome":
     runtime, config = container.runtime, container.config()
     seccomp = config.linux.seccomp if config.linux else None
+    placement = placement_for_exec(container.placement, container.pid, options.cgroup)
     request = JoinRequest(
         container_id=container.id,
         pid=container.pid,
-        groups=groups_for_exec(container.placement, container.pid, options.cgroup),
+        groups=tuple((group.version, group.path) for group in placement.groups),
         seccomp=program_for(seccomp, runtime.cache) if seccomp else b"",
         console=bool(options.console_socket),
         preserve_fds=options.preserve_fds,

@@ -38,4 +38,4 @@ class ExecOptions(Record):
     pidfd_socket: str = ""
     preserve_fds: int = 0
     ignore_paused: bool = False
-    cgroup: str = ""
+    cgroup: tuple[str, ...] = ()

@@ -1,7 +1,7 @@
 """The plan of a container that exists, compiled again: only to tell which step of it failed after the gate."""
 
 from boxwright.host import facts as host_facts
-from boxwright.host.cgroups import inspect_site
+from boxwright.plan.cgroup_layout import CgroupSite
 from boxwright.plan.compile import compile_create
 from boxwright.plan.request import Request, RootSource
 
@@ -23,7 +23,7 @@ def plan_of(container: "Container", config: "Config") -> "Plan":
         bundle=str(container.facts.get("bundle", "")),
         root=RootSource(str(container.facts.get("rootfs", ""))),
         placement=container.placement,
-        site=inspect_site(container.placement, facts.cgroups),
+        site=CgroupSite(),
         state=("", ""),
         seccomp=b"\0" if seccomp else b"",
         gate=True,

@@ -39,9 +39,7 @@ def _unknown(value: object, kind: "Kind", pointer: str) -> "Iterator[Problem]":
         yield from _unknown_of_record(value, kind, pointer)
 
 
-def _unknown_of_record(
-    value: "dict[str, object]", cls: type[SpecRecord], pointer: str
-) -> "Iterator[Problem]":
+def _unknown_of_record(value: "dict[str, object]", cls: type[SpecRecord], pointer: str) -> "Iterator[Problem]":
     kinds = {to_json_name(field): kind for field, kind in cls._kinds.items()}
     for name, item in value.items():
         where = f"{pointer}/{pointer_token(name)}"

@@ -72,9 +72,7 @@ def mapping_ranges(mappings: "tuple[IDMapping, ...]") -> "Iterator[Problem]":
             yield Problem(mapping.at("size"), "must be greater than zero", mapping.anchor, value=0)
         for name, first in (("containerID", mapping.container_id), ("hostID", mapping.host_id)):
             if first + mapping.size > _ID_END:
-                yield Problem(
-                    mapping.at(name), "is followed by fewer than `size` ids", mapping.anchor, value=first
-                )
+                yield Problem(mapping.at(name), "is followed by fewer than `size` ids", mapping.anchor, value=first)
         for other in mappings[:index]:
             if _overlap(mapping.container_id, mapping.size, other.container_id, other.size):
                 yield Problem(mapping.at("containerID"), "is mapped twice", mapping.anchor)
@@ -191,9 +189,7 @@ def memory_policy(linux: "Linux") -> "Iterator[Problem]":
         return
     if policy.mode not in MEMORY_POLICY_MODES:
         yield unknown(policy.at("mode"), policy.mode, MEMORY_POLICY_MODES, "memory policy", policy.anchor)
-    yield from unknown_items(
-        policy.at("flags"), policy.flags, MEMORY_POLICY_FLAGS, "memory policy flag", policy.anchor
-    )
+    yield from unknown_items(policy.at("flags"), policy.flags, MEMORY_POLICY_FLAGS, "memory policy flag", policy.anchor)
     yield from bad_list(policy.at("nodes"), policy.nodes, policy.anchor)
     yield from _policy_nodes(policy)
 
@@ -201,9 +197,7 @@ def memory_policy(linux: "Linux") -> "Iterator[Problem]":
 def _policy_nodes(policy: "MemoryPolicy") -> "Iterator[Problem]":
     has_nodes = bool((policy.nodes or "").strip())
     if policy.mode in {"MPOL_DEFAULT", "MPOL_LOCAL"} and has_nodes:
-        yield Problem(
-            policy.at("nodes"), f"`{policy.mode}` takes no nodes", policy.anchor, value=policy.nodes
-        )
+        yield Problem(policy.at("nodes"), f"`{policy.mode}` takes no nodes", policy.anchor, value=policy.nodes)
     needing = {"MPOL_BIND", "MPOL_INTERLEAVE", "MPOL_WEIGHTED_INTERLEAVE", "MPOL_PREFERRED_MANY"}
     if policy.mode in needing and not has_nodes:
         yield Problem(policy.at("nodes"), f"`{policy.mode}` needs at least one node", policy.anchor)

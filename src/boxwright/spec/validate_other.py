@@ -73,9 +73,7 @@ def _windows_mounts(config: "Config") -> "Iterator[Problem]":
     for mount in config.mounts:
         path = mount.destination.replace("/", "\\").rstrip("\\").lower() + "\\"
         if not (path[1:3] == ":\\" or path.startswith("\\\\")):
-            yield Problem(
-                mount.at("destination"), "must be an absolute path", mount.anchor, value=mount.destination
-            )
+            yield Problem(mount.at("destination"), "must be an absolute path", mount.anchor, value=mount.destination)
         for other in seen:
             if path.startswith(other) or other.startswith(path):
                 rule = "must not be nested within another mount"
@@ -122,9 +120,7 @@ def solaris_section(solaris: "Solaris") -> "Iterator[Problem]":
     capped = solaris.capped_cpu
     if capped is not None and capped.ncpus is not None and not _is_decimal(capped.ncpus):
         yield Problem(capped.at("ncpus"), "must be a number", capped.anchor, value=capped.ncpus)
-    sizes = [
-        (solaris.at("maxShmMemory"), solaris.max_shm_memory, "config-solaris.md#configSolarisMaxShmMemory")
-    ]
+    sizes = [(solaris.at("maxShmMemory"), solaris.max_shm_memory, "config-solaris.md#configSolarisMaxShmMemory")]
     if solaris.capped_memory is not None:
         memory = solaris.capped_memory
         sizes += [(memory.at(name), getattr(memory, name), memory.anchor) for name in memory._fields]

@@ -61,9 +61,7 @@ def resource_limits(process: "Process") -> "Iterator[Problem]":
         if limit.type not in RLIMITS:
             yield unknown(limit.at("type"), limit.type, RLIMITS, "resource limit of Linux", limit.anchor)
         elif limit.type in seen:
-            yield Problem(
-                limit.at("type"), f"`{limit.type}` is limited twice", limit.anchor, value=limit.type
-            )
+            yield Problem(limit.at("type"), f"`{limit.type}` is limited twice", limit.anchor, value=limit.type)
         seen.add(limit.type)
         if limit.soft > limit.hard:
             yield Problem(limit.at("soft"), "is above the hard limit", limit.anchor, value=limit.soft)
@@ -77,9 +75,7 @@ def capabilities(process: "Process") -> "Iterator[Problem]":
     for name in sets._fields:
         for index, capability in enumerate(getattr(sets, name) or ()):
             if capability not in CAPABILITIES:
-                problem = unknown(
-                    sets.at(name, index), capability, CAPABILITIES, "known capability", sets.anchor
-                )
+                problem = unknown(sets.at(name, index), capability, CAPABILITIES, "known capability", sets.anchor)
                 problem.fatal = False
                 yield problem
     yield from _not_held(process, "effective", "permitted")

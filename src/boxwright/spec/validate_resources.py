@@ -50,9 +50,7 @@ def cpu(resources: "Resources") -> "Iterator[Problem]":
     if limits is None:
         return
     if limits.burst is not None and limits.quota is not None and 0 < limits.quota < limits.burst:
-        yield Problem(
-            limits.at("burst"), "must not be larger than the quota", limits.anchor, value=limits.burst
-        )
+        yield Problem(limits.at("burst"), "must not be larger than the quota", limits.anchor, value=limits.burst)
     yield from bad_list(limits.at("cpus"), limits.cpus, limits.anchor)
     yield from bad_list(limits.at("mems"), limits.mems, limits.anchor)
     yield from out_of_range(limits.at("idle"), limits.idle, 0, 1, limits.anchor)

@@ -23,9 +23,7 @@ def default_action(seccomp: "Seccomp") -> "Iterator[Problem]":
         yield from _errno(seccomp.at("defaultErrnoRet"), action, seccomp.default_errno_ret, seccomp.anchor)
     if action == "SCMP_ACT_NOTIFY":
         # the filter would stop the very call that hands the listener over
-        yield Problem(
-            seccomp.at("defaultAction"), "cannot be the default action", seccomp.anchor, value=action
-        )
+        yield Problem(seccomp.at("defaultAction"), "cannot be the default action", seccomp.anchor, value=action)
 
 
 def _errno(pointer: str, action: str, errno_ret: int | None, anchor: str) -> "Iterator[Problem]":
@@ -41,9 +39,7 @@ def _errno(pointer: str, action: str, errno_ret: int | None, anchor: str) -> "It
 def architectures(seccomp: "Seccomp") -> "Iterator[Problem]":
     """Architectures are of libseccomp's names."""
     where = seccomp.at("architectures")
-    yield from unknown_items(
-        where, seccomp.architectures, ARCHITECTURES, "seccomp architecture", seccomp.anchor
-    )
+    yield from unknown_items(where, seccomp.architectures, ARCHITECTURES, "seccomp architecture", seccomp.anchor)
 
 
 def flags(seccomp: "Seccomp") -> "Iterator[Problem]":
@@ -80,9 +76,7 @@ def system_calls(seccomp: "Seccomp") -> "Iterator[Problem]":
             yield from _errno(rule.at("errnoRet"), rule.action, rule.errno_ret, rule.anchor)
         for condition in rule.args:
             if condition.op not in OPERATORS:
-                yield unknown(
-                    condition.at("op"), condition.op, OPERATORS, "seccomp operator", condition.anchor
-                )
+                yield unknown(condition.at("op"), condition.op, OPERATORS, "seccomp operator", condition.anchor)
             yield from out_of_range(condition.at("index"), condition.index, 0, 5, condition.anchor)
 
 
