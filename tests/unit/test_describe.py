@@ -6,7 +6,7 @@ import pytest
 
 from boxwright.errors import HookError, HostError
 from boxwright.plan import ops
-from boxwright.plan.describe import describe, explain_failure, explain_warning, value_at
+from boxwright.plan.describe import describe, explain_failure, value_at
 from boxwright.plan.ops import Plan, Step
 from boxwright.plan.phrases import Names, bit_list, capability_words, operations
 from boxwright.spec.decode import decode
@@ -212,12 +212,13 @@ def test_hooks(number: int, value: int, text: str, expected: str) -> None:
 
 def test_warning_names_what_is_not_granted() -> None:
     step = Step(ops.SetCaps(0, 0, 0, 0), "/process/capabilities")
-    assert "CAP_SYS_RESOURCE" in explain_warning(plan_of(step), ops.INIT, 0, 0, 1 << 24)
+    warning = explain_failure(plan_of(step), None, ops.INIT, 0, 0, 1 << 24, kind=ops.WARNING)
+    assert "CAP_SYS_RESOURCE" in warning.message
 
 
 def test_warning_of_a_soft_step() -> None:
     step = Step(ops.JoinKeyring("_ses.x"), soft=True)
-    line = explain_warning(plan_of(step), ops.INIT, 0, e.EDQUOT)
+    line = explain_failure(plan_of(step), None, ops.INIT, 0, e.EDQUOT, kind=ops.WARNING).message
     assert line.startswith("cannot make a session keyring of its own: ")
     assert "maxkeys" in line
 

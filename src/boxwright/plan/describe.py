@@ -5,14 +5,13 @@ Cold: loaded when something has failed, or to explain a plan.
 
 import errno as e
 
-from boxwright.errors import HookError, HostError
+from boxwright.errors import BoxwrightError, HookError, HostError
 from boxwright.plan import mount_hints, ops
 from boxwright.plan.hints import Failure, reason
 from boxwright.plan.phrases import Names, capability_words, phrase
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from boxwright.errors import BoxwrightError
     from boxwright.plan.ops import Plan, Step
     from boxwright.spec.types import Config
 
@@ -35,19 +34,25 @@ def explain_failure(  # noqa: PLR0917 - the fields of a report, in its order
     errno: int,
     value: int = 0,
     text: str = "",
-) -> "BoxwrightError":
-    """The error for an ERROR or HOOK_FAILED report: which step, from which line, why, and what can be done.
+    *,
+    kind: int = ops.ERROR,
+) -> BoxwrightError:
+    """The error for a report of the `kind` ERROR, HOOK_FAILED or WARNING: which step, from which line, why, and what
+    can be done.
 
     `config` gives the value that is shown, by JSON pointer: the decoded configuration, or the document as parsed.
+    The message of a warning tells all by itself.
     """
     step = plan.steps(actor)[op_index]
     failure = Failure(plan, actor, step, errno, value, text, Names(plan))
+    if kind == ops.WARNING:
+        return _warning(failure)
     if isinstance(step.op, ops.RunHook):
         return _hook_error(step.op, failure)
     if isinstance(step.op, (ops.FsMount, ops.Reconfigure)):
         return _mount_error(step.op, failure, config)
     cause, hint = reason(failure)
-    notes = [] if not text or text in cause else [f"said: {line}" for line in text.splitlines() if line.strip()]
+    notes = [] if not text or text.strip() in cause else [f"said: {line}" for line in text.splitlines() if line.strip()]
     return HostError(
         _tried(failure),
         errno,
@@ -61,18 +66,15 @@ def explain_failure(  # noqa: PLR0917 - the fields of a report, in its order
     )
 
 
-def explain_warning(  # noqa: PLR0917 - as above
-    plan: "Plan", actor: int, op_index: int, errno: int, value: int = 0, text: str = ""
-) -> str:
-    """The line to log for a WARNING report."""
-    step = plan.steps(actor)[op_index]
-    if isinstance(step.op, ops.SetCaps):
-        return f"not granted, as the caller does not have them: {capability_words(value)}   (from {step.pointer})"
-    failure = Failure(plan, actor, step, errno, value, text, Names(plan))
-    cause, hint = reason(failure)
-    error = HostError(_tried(failure), errno, cause=cause)
+def _warning(failure: Failure) -> BoxwrightError:
+    step = failure.step
     source = f"   (from {step.pointer})" if step.pointer else ""
-    return f"{error}{f'; {hint}' if hint else ''}{source}"
+    if isinstance(step.op, ops.SetCaps):
+        missing = capability_words(failure.value)
+        return BoxwrightError(f"not granted, as the caller does not have them: {missing}{source}")
+    cause, hint = reason(failure)
+    tried = HostError(_tried(failure), failure.errno, cause=cause)
+    return BoxwrightError(f"{tried}{f'; {hint}' if hint else ''}{source}")
 
 
 def value_at(config: "Config | dict[str, object] | None", pointer: str) -> object:

@@ -12,7 +12,7 @@ from boxwright.plan.phrases import Names, namespace_words
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable
     from typing import Any
 
     from boxwright.plan.ops import Plan, Step
@@ -58,20 +58,6 @@ def reason(failure: Failure) -> "Reason":
     if not hint and failure.errno == e.EPERM:
         hint = failure.unprivileged
     return cause, hint
-
-
-def nearest(word: str, known: "Iterable[str]") -> str:
-    """The known word that `word` was probably meant to be, or an empty text."""
-    from difflib import get_close_matches
-
-    found = get_close_matches(word, list(known), n=1, cutoff=0.6)
-    return found[0] if found else ""
-
-
-def did_you_mean(word: str, known: "Iterable[str]") -> str:
-    """`; did you mean …?`, or an empty text."""
-    close = nearest(word, known)
-    return f"; did you mean `{close}`?" if close and close != word else ""
 
 
 def _by_errno(reasons: "dict[int, Reason]") -> "Explain":

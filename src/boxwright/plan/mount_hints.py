@@ -2,34 +2,20 @@
 
 import errno as e
 
-from boxwright.plan.hints import did_you_mean
+from boxwright.spec.constants import MOUNT_OPTIONS
+from boxwright.spec.hints import FILESYSTEM_OPTIONS, did_you_mean
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from boxwright.plan.hints import Failure
     from boxwright.plan.ops import FsMount, Reconfigure
 
-# what each filesystem of containers takes, by the kernel's Documentation/filesystems and mount(8)
+# every filesystem takes these (fs/fs_context.c), and with SELinux those
 _COMMON = ("source", "ro", "rw", "sync", "async", "dirsync", "lazytime", "nolazytime", "mand", "nomand")
 _SELINUX = ("context", "fscontext", "defcontext", "rootcontext")
 PARAMETERS: dict[str, tuple[str, ...]] = {
-    "tmpfs": (
-        *("size", "nr_blocks", "nr_inodes", "mode", "uid", "gid", "mpol", "huge", "inode32", "inode64", "noswap"),
-        *("quota", "usrquota", "grpquota", "casefold", "strict_encoding"),
-    ),
+    **FILESYSTEM_OPTIONS,
     "ramfs": ("mode",),
-    "proc": ("hidepid", "gid", "subset"),
-    "sysfs": (),
-    "devpts": ("uid", "gid", "mode", "ptmxmode", "newinstance", "max"),
-    "mqueue": (),
-    "cgroup2": (
-        *("nsdelegate", "favordynmods", "memory_localevents", "memory_recursiveprot", "memory_hugetlb_accounting"),
-        "pids_localevents",
-    ),
-    "overlay": (
-        *("lowerdir", "lowerdir+", "datadir+", "upperdir", "workdir", "default_permissions", "redirect_dir", "index"),
-        *("uuid", "nfs_export", "xino", "metacopy", "verity", "volatile", "userxattr"),
-    ),
     "bpf": ("mode", "uid", "gid", "delegate_cmds", "delegate_maps", "delegate_progs", "delegate_attachs"),
     "hugetlbfs": ("size", "pagesize", "min_size", "nr_inodes", "mode", "uid", "gid"),
 }
@@ -53,8 +39,6 @@ OF_TYPE, OF_CREATION = -1, -2
 
 def parameter_hint(fstype: str, param: str, errno: int) -> str:
     """What to say about the refused parameter `key` or `key=value` of the filesystem."""
-    from boxwright.spec.constants import MOUNT_OPTIONS
-
     key, equals, value = param.partition("=")
     known = PARAMETERS.get(fstype)
     if key in _NOT_FILESYSTEM and key not in (known or ()):
@@ -63,7 +47,8 @@ def parameter_hint(fstype: str, param: str, errno: int) -> str:
         return _value_hint(fstype, key, value if equals else "", errno)
     if known is None and errno != e.EINVAL:
         return ""
-    return f"{fstype} does not know the option `{key}`{did_you_mean(key, [*(known or ()), *MOUNT_OPTIONS])}"
+    meant = did_you_mean(key, [*(known or ()), *MOUNT_OPTIONS])
+    return f"{fstype} does not know the option `{key}`{f'; {meant}' if meant else ''}"
 
 
 def _value_hint(fstype: str, key: str, value: str, errno: int) -> str:
@@ -78,10 +63,11 @@ def _value_hint(fstype: str, key: str, value: str, errno: int) -> str:
 
 def type_hint(fstype: str) -> str:
     """What to say about a filesystem type that the kernel refuses."""
-    close = did_you_mean(fstype, (*PARAMETERS, *_OTHER_TYPES))
+    known = (*PARAMETERS, *_OTHER_TYPES)
+    meant = None if fstype in known else did_you_mean(fstype, known)
     if fstype in {"bind", "none", ""}:
         return "a bind mount needs `bind` or `rbind` among its options"
-    return f"this kernel does not have the filesystem `{fstype}`{close or ': see /proc/filesystems'}"
+    return f"this kernel does not have the filesystem `{fstype}`; {meant or 'see /proc/filesystems'}"
 
 
 def creation_hint(op: "FsMount", failure: "Failure") -> str:

@@ -1,0 +1,39 @@
+"""Refuse what a box cannot honour, before anything is created: never silently weaker.
+
+Only the check stands here, since every create goes through it; `capabilities` is the table for people. What depends
+on the host (a controller that is missing, id maps without root) is refused while the plan is compiled.
+"""
+
+from boxwright.errors import UnsupportedError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from boxwright.spec.types import Config
+
+BOXES = ("linux", "vm", "sandbox")
+NOT_YET = "this box does not exist yet"
+# whole sections of config.json, by field, with the reason
+FOREIGN_SECTIONS = (
+    ("vm", "a kernel of its own needs the `vm` box"),
+    ("windows", "it describes a container of Windows"),
+    ("solaris", "it describes a zone of Solaris"),
+    ("zos", "it describes a container of z/OS"),
+    ("freebsd", "it describes a jail of FreeBSD"),
+)
+# properties of the Linux section that nothing applies yet
+MISSING = (("intel_rdt", "linux.intelRdt", "classes of cache and memory bandwidth are not applied yet"),)
+
+
+def require(config: "Config", box: str = "linux") -> None:
+    """Raise UnsupportedError for the first property of `config` that `box` cannot honour."""
+    if box != "linux":
+        raise UnsupportedError("create", box, NOT_YET if box in BOXES else "there is no such box")
+    for field, why in FOREIGN_SECTIONS:
+        if getattr(config, field) is not None:
+            raise UnsupportedError(field, box, why, hint=f"remove the section `{field}` from config.json")
+    linux = config.linux
+    if linux is None:
+        return
+    for field, prop, why in MISSING:
+        if getattr(linux, field) is not None:
+            raise UnsupportedError(prop, box, why)
