@@ -11,7 +11,7 @@ _TOOL_DIRS = ("/usr/bin", "/usr/local/bin", "/bin", "/usr/sbin")
 
 def probe() -> HostFacts:
     """The facts of now. Cheap: a handful of system calls."""
-    privileged = _privileged()
+    privileged = is_privileged()
     return HostFacts(
         euid=os.geteuid(),
         egid=os.getegid(),
@@ -25,7 +25,7 @@ def probe() -> HostFacts:
     )
 
 
-def _privileged() -> bool:
+def is_privileged() -> bool:
     """Root with CAP_SYS_ADMIN where every id is mapped: not inside of a user namespace."""
     if os.geteuid() != 0:
         return False

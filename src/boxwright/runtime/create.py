@@ -9,7 +9,7 @@ from boxwright.errors import BoxwrightError, ConfigError, HookError, HostError, 
 from boxwright.host import facts as host_facts
 from boxwright.host.cgroups import destroy, inspect, kill_all
 from boxwright.host.processes import kill_and_wait, start_time
-from boxwright.host.seccomp_cache import program_for
+from boxwright.host.seccomp_cache import default_program, program_for
 from boxwright.host.spawn import Helper
 from boxwright.plan.cgroups import place
 from boxwright.plan.compile import compile_create
@@ -24,6 +24,7 @@ from boxwright.spec.validate import refuse, validate
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from typing import Any, Self
 
     from boxwright.plan.cgroup_layout import CgroupPlacement, CgroupSite
@@ -57,6 +58,7 @@ class Creation:
         self.config = with_listen_fds(_checked(runtime, self._document))
         self.preserve_fds = options.preserve_fds + listen_fds()
         self._root: RootSource | None = None
+        self.default_seccomp: tuple[str, ...] | None = None  # the default profile for these capabilities
         self.container = Container.make(runtime, container_id)
 
     def __enter__(self) -> "Self":
@@ -117,6 +119,7 @@ class Creation:
             owner=str(os.geteuid()),
             annotations=dict(self.config.annotations),
             cgroups=placement.to_json(),
+            defaultSeccomp=self.default_seccomp,
             how={
                 "console": bool(self.options.console_socket),
                 "noPivot": self.options.no_pivot,
@@ -131,11 +134,7 @@ class Creation:
         config, options = self.config, self.options
         state = _around_pid(state_document(self.container, CREATING, 1))
         seccomp = config.linux.seccomp if config.linux else None
-        program, listener_state = b"", ()
-        if seccomp is not None:
-            program = program_for(seccomp, self.runtime.cache)
-            if seccomp.listener_path:
-                listener_state = _listener_state(seccomp, state)
+        listener_state = _listener_state(seccomp, state) if seccomp and seccomp.listener_path else ()
         return Request(
             container_id=self.container.id,
             bundle=options.bundle,
@@ -143,7 +142,7 @@ class Creation:
             placement=placement,
             site=site,
             state=state,
-            seccomp=program,
+            seccomp=filter_program(self.runtime, config, self.default_seccomp),
             gate=gate,
             console=bool(options.console_socket),
             listener=bool(listener_state),
@@ -178,6 +177,16 @@ class Creation:
 
     def _on_pid(self, pid: int) -> None:
         self.container.write(pid=pid, pidStart=start_time(pid))
+
+
+def filter_program(runtime: "Runtime", config: "Config", default: "Sequence[str] | None") -> bytes:
+    """The BPF program of the configuration's seccomp section, or of the default profile; empty for no filter."""
+    section = config.linux.seccomp if config.linux else None
+    if section is not None:
+        return program_for(section, runtime.cache)
+    if default is not None:
+        return default_program(tuple(default), runtime.cache)
+    return b""
 
 
 def undo(container: Container, hooked: "Config | None") -> None:

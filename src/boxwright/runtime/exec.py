@@ -6,11 +6,10 @@ from boxwright.errors import BoxwrightError, ConfigError, Problem, StateError
 from boxwright.host import facts as host_facts
 from boxwright.host.cgroups import placement_for_exec
 from boxwright.host.processes import open_pidfd
-from boxwright.host.seccomp_cache import program_for
 from boxwright.host.spawn import Helper
 from boxwright.plan.join import JoinRequest, compile_exec
 from boxwright.runtime.containers import CREATED, PAUSED, RUNNING, Container
-from boxwright.runtime.create import announce, connect
+from boxwright.runtime.create import announce, connect, filter_program
 from boxwright.runtime.following import Follower
 
 TYPE_CHECKING = False
@@ -62,13 +61,12 @@ def _check_state(container: Container, *, ignore_paused: bool) -> None:
 
 def _spawn(container: Container, options: "ExecOptions", pidfd: int) -> "Outcome":
     runtime, config = container.runtime, container.config()
-    seccomp = config.linux.seccomp if config.linux else None
     placement = placement_for_exec(container.placement, container.pid, options.cgroup)
     request = JoinRequest(
         container_id=container.id,
         pid=container.pid,
         groups=tuple((group.version, group.path) for group in placement.groups),
-        seccomp=program_for(seccomp, runtime.cache) if seccomp else b"",
+        seccomp=filter_program(runtime, config, container.facts.get("defaultSeccomp")),
         console=bool(options.console_socket),
         preserve_fds=options.preserve_fds,
     )

@@ -4,6 +4,7 @@ import _signal
 import fcntl
 import os
 import select
+from time import monotonic
 
 from boxwright.host.processes import open_pidfd, send_signal
 
@@ -12,6 +13,7 @@ if TYPE_CHECKING:
     from types import FrameType, TracebackType
     from typing import Self
 
+TIMED_OUT = 124
 _CHUNK_BYTES = 65536
 _TIOCGWINSZ, _TIOCSWINSZ = 0x5413, 0x5414
 _NOT_PASSED_ON = frozenset(
@@ -73,22 +75,28 @@ class Foreground:
         os.close(self._signals)
         os.close(self._wakeup)
 
-    def follow(self, pid: int, master: int = -1) -> int:
-        """Pass signals to `pid` and bytes through the terminal's `master` (owned) until it ends; its exit status."""
+    def follow(self, pid: int, master: int = -1, timeout_s: float | None = None) -> int:
+        """Pass signals to `pid` and bytes through the terminal's `master` (owned) until it ends; its exit status.
+
+        After `timeout_s` it is killed, and the status is 124, as timeout(1) has it.
+        """
         pidfd = os.pidfd_open(pid)
         if master >= 0:
             self._raw_terminal(master)
         try:
-            self._relay(pidfd, master)
+            ended = self._relay(pidfd, master, None if timeout_s is None else monotonic() + timeout_s)
+            if not ended:
+                send_signal(pidfd, _signal.SIGKILL)
         finally:
             os.close(pidfd)
             if master >= 0:
                 os.close(master)
             self._restore_terminal()
         _pid, status = os.waitpid(pid, 0)
-        return exit_status(status)
+        return exit_status(status) if ended else TIMED_OUT
 
-    def _relay(self, pidfd: int, master: int) -> None:
+    def _relay(self, pidfd: int, master: int, deadline: float | None) -> bool:
+        """Until the process ends (True) or the time is up (False)."""
         poll = select.poll()
         poll.register(pidfd, select.POLLIN)
         poll.register(self._signals, select.POLLIN)
@@ -96,7 +104,9 @@ class Foreground:
             poll.register(master, select.POLLIN)
             poll.register(0, select.POLLIN)
         while True:
-            ready = dict(poll.poll())
+            ready = dict(poll.poll(None if deadline is None else max(0.0, deadline - monotonic()) * 1000))
+            if not ready and deadline is not None and monotonic() >= deadline:
+                return False
             if self._signals in ready:
                 self._pass_on(pidfd, master)
             if 0 in ready and not _copy(0, master):
@@ -105,7 +115,7 @@ class Foreground:
                 poll.unregister(master)
             if pidfd in ready:
                 _drain(master)
-                return
+                return True
 
     def _pass_on(self, pidfd: int, master: int) -> None:
         for number in os.read(self._signals, 64):

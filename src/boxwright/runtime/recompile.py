@@ -25,7 +25,7 @@ def plan_of(container: "Container", config: "Config") -> "Plan":
         placement=container.placement,
         site=CgroupSite(),
         state=("", ""),
-        seccomp=b"\0" if seccomp else b"",
+        seccomp=b"\0" if seccomp or container.facts.get("defaultSeccomp") is not None else b"",
         gate=True,
         console=bool(how.get("console")),
         listener=listener,

@@ -23,8 +23,8 @@ def run(runtime: "Runtime", container_id: str, options: "RunOptions", document: 
         return finish_run(creation, options)
 
 
-def finish_run(creation: Creation, options: "RunOptions") -> int:
-    """The rest of a run whose creation is prepared."""
+def finish_run(creation: Creation, options: "RunOptions", *, timeout_s: float | None = None) -> int:
+    """The rest of a run whose creation is prepared; 124 if it had to be killed after `timeout_s`."""
     container = creation.container
     process = creation.config.process
     terminal = bool(process and process.terminal)
@@ -39,7 +39,7 @@ def finish_run(creation: Creation, options: "RunOptions") -> int:
         try:
             run_poststart(container, creation.config)
             container.unlock()
-            status = foreground.follow(outcome.pid, outcome.terminal)
+            status = foreground.follow(outcome.pid, outcome.terminal, timeout_s)
         finally:
             if not options.keep:
                 _delete(container)

@@ -1,0 +1,185 @@
+"""From what a person asks of a box to the configuration of a container, as a document.
+
+It is a config.json like any other: it is decoded, validated and compiled as one, so an error of it names its line too.
+"""
+
+import os
+
+from boxwright.errors import UsageError
+from boxwright.spec.constants import OCI_VERSION_MAX
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from boxwright.api.options import Bind, BoxOptions
+
+    JSON = dict[str, Any]
+
+PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+# root of a box over somebody's root filesystem: may manage the box's files and users, nothing of the host
+CAPABILITIES = (
+    "CAP_CHOWN",
+    "CAP_DAC_OVERRIDE",
+    "CAP_FOWNER",
+    "CAP_FSETID",
+    "CAP_KILL",
+    "CAP_NET_BIND_SERVICE",
+    "CAP_SETFCAP",
+    "CAP_SETGID",
+    "CAP_SETPCAP",
+    "CAP_SETUID",
+    "CAP_SYS_CHROOT",
+)
+MASKED_PATHS = (
+    "/proc/acpi",
+    "/proc/asound",
+    "/proc/interrupts",
+    "/proc/kcore",
+    "/proc/keys",
+    "/proc/latency_stats",
+    "/proc/sched_debug",
+    "/proc/scsi",
+    "/proc/timer_list",
+    "/proc/timer_stats",
+    "/sys/devices/virtual/powercap",
+    "/sys/firmware",
+)
+READONLY_PATHS = ("/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger")
+# what a box over the host's own root must not read of it
+HOST_SECRETS = (
+    "/etc/gshadow",
+    "/etc/gshadow-",
+    "/etc/shadow",
+    "/etc/shadow-",
+    "/etc/ssh/ssh_host_ecdsa_key",
+    "/etc/ssh/ssh_host_ed25519_key",
+    "/etc/ssh/ssh_host_rsa_key",
+    "/etc/ssl/private",
+)
+HOST_PRIVATE = ("/home", "/root")
+_NOFILE = 1024
+
+
+class Recipe:
+    """The document for one box, and the directories its overlay shows."""
+
+    def __init__(self, options: "BoxOptions", *, privileged: bool) -> None:
+        self._options = options
+        self._privileged = privileged
+        self.over_host = not options.rootfs
+        self.root = os.path.realpath(options.rootfs) if options.rootfs else "/"
+        if options.rootfs and not os.path.isdir(self.root):
+            raise UsageError(f"the root filesystem `{options.rootfs}` is no directory")
+
+    def document(self) -> "JSON":
+        """The configuration."""
+        options = self._options
+        return {
+            "ociVersion": OCI_VERSION_MAX,
+            "root": {"path": self.root, "readonly": options.read_only},
+            "hostname": options.hostname or "box",
+            "process": self._process(),
+            "mounts": self._mounts(),
+            "linux": self._linux(),
+        }
+
+    def _process(self) -> "JSON":
+        options = self._options
+        capabilities = list(CAPABILITIES)
+        return {
+            "terminal": options.terminal,
+            "user": {"uid": options.uid or 0, "gid": options.gid or 0},
+            "args": list(options.args),
+            "env": self._environment(),
+            "cwd": self._cwd(),
+            "capabilities": {name: capabilities for name in ("bounding", "effective", "permitted")},
+            "noNewPrivileges": True,
+        }
+
+    def _environment(self) -> list[str]:
+        base = [f"PATH={PATH}", "LANG=C.UTF-8", "HOME=/root" if not self._options.uid else "HOME=/"]
+        if self._options.terminal and "TERM" in os.environ:
+            base.append(f"TERM={os.environ['TERM']}")
+        return [*base, *self._options.env]
+
+    def _cwd(self) -> str:
+        if self._options.cwd:
+            return self._options.cwd
+        return os.getcwd() if self.over_host else "/"
+
+    def _mounts(self) -> "list[JSON]":
+        mounts = [
+            _mount("/proc", "proc", "proc", "nosuid", "noexec", "nodev"),
+            _mount("/dev", "tmpfs", "tmpfs", "nosuid", "noexec", "strictatime", "mode=755", "size=65536k"),
+            _mount("/dev/pts", "devpts", "devpts", "nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620"),
+            _mount("/dev/shm", "tmpfs", "shm", "nosuid", "noexec", "nodev", "mode=1777", "size=65536k"),
+            _mount("/dev/mqueue", "mqueue", "mqueue", "nosuid", "noexec", "nodev"),
+            self._sysfs(),
+            _mount("/sys/fs/cgroup", "cgroup", "cgroup", "nosuid", "noexec", "nodev", "ro"),
+            _mount("/tmp", "tmpfs", "tmpfs", "nosuid", "nodev", "mode=1777"),
+            _mount("/run", "tmpfs", "tmpfs", "nosuid", "nodev", "mode=755"),
+        ]
+        if self.over_host:
+            mounts.append(_mount("/var/tmp", "tmpfs", "tmpfs", "nosuid", "nodev", "mode=1777"))
+            mounts += [_mount(path, "tmpfs", "tmpfs", "nosuid", "nodev", "mode=700") for path in HOST_PRIVATE]
+            mounts += self._own_directory()
+        mounts += [_bind(bind.source, bind.destination, writable=bind.writable) for bind in self._binds()]
+        return mounts
+
+    def _sysfs(self) -> "JSON":
+        if self._options.network == "host" and not self._privileged:
+            return _mount("/sys", "none", "/sys", "rbind", "nosuid", "noexec", "nodev", "ro")
+        return _mount("/sys", "sysfs", "sysfs", "nosuid", "noexec", "nodev", "ro")
+
+    def _own_directory(self) -> "list[JSON]":
+        """The current directory, read-only, unless it is asked for otherwise."""
+        here = os.getcwd()
+        asked_for = here in self._options.rw_paths or any(bind.destination == here for bind in self._options.binds)
+        return [] if here == "/" or asked_for else [_bind(here, here, writable=False)]
+
+    def _binds(self) -> "tuple[Bind, ...]":
+        from boxwright.api.options import Bind
+
+        return (*self._options.binds, *(Bind(path, path, True) for path in self._options.rw_paths))
+
+    def _linux(self) -> "JSON":
+        kinds = ["pid", "ipc", "uts", "mount", "cgroup"]
+        if self._options.network == "none":
+            kinds.append("network")
+        linux: JSON = {
+            "maskedPaths": [*MASKED_PATHS, *(HOST_SECRETS if self.over_host else ())],
+            "readonlyPaths": list(READONLY_PATHS),
+        }
+        if not self._privileged:
+            kinds.append("user")
+            linux["uidMappings"] = [{"containerID": 0, "hostID": os.geteuid(), "size": 1}]
+            linux["gidMappings"] = [{"containerID": 0, "hostID": os.getegid(), "size": 1}]
+        resources = self._resources()
+        if resources:
+            linux["resources"] = resources
+        return {"namespaces": [{"type": kind} for kind in kinds], **linux}
+
+    def _resources(self) -> "JSON":
+        options = self._options
+        resources: JSON = {}
+        if self._privileged:
+            resources["devices"] = [{"allow": False, "access": "rwm"}]
+        if options.memory_bytes is not None:
+            resources["memory"] = {"limit": options.memory_bytes, "swap": options.memory_bytes}
+        if options.cpus is not None:
+            resources["cpu"] = {"quota": int(options.cpus * 100_000), "period": 100_000}
+        if options.pids is not None:
+            resources["pids"] = {"limit": options.pids}
+        return resources
+
+
+def _mount(destination: str, kind: str, source: str, *options: str) -> "JSON":
+    return {"destination": destination, "type": kind, "source": source, "options": list(options)}
+
+
+def _bind(source: str, destination: str, *, writable: bool) -> "JSON":
+    options = ["rbind", "nosuid", "nodev", "rw" if writable else "ro"]
+    if not writable:
+        options.append("rro")
+    return {"destination": destination, "type": "none", "source": source, "options": options}
