@@ -701,6 +701,7 @@ class Step(Record):
     anchor: str = ""
     parts: tuple[str, ...] = ()
     soft: bool = False
+    about: str = ""
 
 
 class Plan(Record):

@@ -132,8 +132,7 @@ def _fail_on(source: str, text: str, error: ValueError) -> "NoReturn":
 
 def _bad_number_problems(reading: _Reading) -> "list[Problem]":
     return [
-        Problem("", f"`{text}` is no number of JSON, or out of range", _JSON_ANCHOR)
-        for text in reading.bad_numbers
+        Problem("", f"`{text}` is no number of JSON, or out of range", _JSON_ANCHOR) for text in reading.bad_numbers
     ]
 
 
@@ -167,9 +166,7 @@ def _refuse(value: object) -> "NoReturn":
 def _make_encoder() -> "Encoder":
     # markers, default, encoder, indent, key separator, item separator, sort keys, skip keys, allow NaN
     make: Any = _json.make_encoder
-    encoder: Encoder = make(
-        None, _refuse, _json.encode_basestring_ascii, None, ":", ",", False, False, False
-    )
+    encoder: Encoder = make(None, _refuse, _json.encode_basestring_ascii, None, ":", ",", False, False, False)
     return encoder
 
 

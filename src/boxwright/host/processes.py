@@ -1,0 +1,80 @@
+"""Processes by pid and start time, so that a pid used again is never taken for the old one (proc(5))."""
+
+import errno
+import os
+import select
+from _signal import SIGKILL, pidfd_send_signal
+
+from boxwright.errors import HostError
+
+
+def start_time(pid: int) -> int:
+    """The start time of a living process in clock ticks since boot; 0 if there is none, or only a zombie."""
+    try:
+        fd = os.open(f"/proc/{pid}/stat", os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return 0
+    try:
+        text = os.read(fd, 4096)
+    except ProcessLookupError:
+        return 0
+    finally:
+        os.close(fd)
+    fields = text[text.rindex(b")") + 2 :].split()
+    return 0 if fields[0] in {b"Z", b"X"} else int(fields[19])
+
+
+def open_pidfd(pid: int, started: int) -> int:
+    """A pidfd of the process that had this pid at `started`; -1 if it is gone. The caller owns it."""
+    try:
+        fd = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return -1
+    except OSError as error:
+        if error.errno == errno.EINVAL:  # not a thread group leader: the pid was taken by a thread
+            return -1
+        raise HostError(f"open a pidfd of process {pid}", error.errno or 0) from None
+    if started and start_time(pid) != started:
+        os.close(fd)
+        return -1
+    return fd
+
+
+def send_signal(pidfd: int, number: int) -> bool:
+    """Send a signal; False if the process is gone."""
+    try:
+        pidfd_send_signal(pidfd, number)
+    except ProcessLookupError:
+        return False
+    except OSError as error:
+        raise HostError(f"send signal {number}", error.errno or 0) from None
+    return True
+
+
+def wait_gone(pidfd: int, timeout_ms: int) -> bool:
+    """Wait until the process has ended (a zombie has)."""
+    poll = select.poll()
+    poll.register(pidfd, select.POLLIN)
+    return bool(poll.poll(timeout_ms))
+
+
+def kill_and_wait(pid: int, started: int, timeout_ms: int = 10_000) -> None:
+    """SIGKILL the process and wait until it has ended; no error if it is gone."""
+    fd = open_pidfd(pid, started)
+    if fd < 0:
+        return
+    try:
+        send_signal(fd, SIGKILL)
+        wait_gone(fd, timeout_ms)
+    finally:
+        os.close(fd)
+    reap(pid)
+
+
+def reap(pid: int) -> int | None:
+    """Reap a child that has ended: its wait status, or None if it is no child of ours or has not ended."""
+    try:
+        done, status = os.waitpid(pid, os.WNOHANG)
+    except ChildProcessError:
+        return None
+    return status if done else None

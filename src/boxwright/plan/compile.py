@@ -1,0 +1,150 @@
+"""compile(Config, HostFacts, Request) -> Plan: the whole of a create, as data."""
+
+from boxwright.plan import cgroups, ops
+from boxwright.plan.builder import Builder
+from boxwright.plan.cgroup_layout import CgroupEntry
+from boxwright.plan.mounts import Mounts
+from boxwright.plan.namespaces import CLONE_FLAGS, compile_clone, is_new
+from boxwright.plan.process import ProcessSteps
+from boxwright.plan.request import UPCALL_NET_DEVICES, UPCALL_SYSTEMD_UNIT
+from boxwright.plan.rootfs import O_DIRECTORY, O_PATH, Rootfs
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from boxwright.plan.ops import Plan
+    from boxwright.plan.request import HostFacts, Request
+    from boxwright.spec.types import Config, Hook
+
+HOOKS_ANCHOR = "config.md#configHooks"
+SYSCTL_ANCHOR = "config-linux.md#configLinuxSysctl"
+
+
+def compile_create(config: "Config", facts: "HostFacts", request: "Request") -> "Plan":
+    """The plan of a create (with `request.gate`) or a run. Pure. Raises ConfigError and UnsupportedError."""
+    return _Create(config, facts, request).compile()
+
+
+class _Create:
+    def __init__(self, config: "Config", facts: "HostFacts", request: "Request") -> None:
+        self._config = config
+        self._facts = facts
+        self._request = request
+        names = ("gate",) * request.gate + ("console",) * request.console + ("seccomp",) * request.listener
+        self._b = Builder(names)
+        self._linux = config.linux
+        hooks = config.hooks
+        self._runtime_hooks = bool(hooks and (hooks.prestart or hooks.create_runtime))
+
+    def compile(self) -> "Plan":
+        b = self._b
+        rootfs = Rootfs(b, self._config, self._facts, self._request)
+        mounts = Mounts(b, self._config, self._facts, self._request, rootfs.slot)
+        proc = b.slot()
+        process = None
+        if self._config.process is not None:
+            process = ProcessSteps(b, self._config.process, self._linux, self._facts, proc)
+        entry = self._groups()
+        mounts.compile_sources()
+        compile_clone(b, self._config, self._facts, entry.clone_slot)
+        self._outer_after_clone(process)
+        self._arrive(proc, entry)
+        rootfs.compile_entry()
+        mounts.compile()
+        if rootfs.own_mounts:
+            rootfs.compile_devices()
+        rootfs.compile_console()
+        self._sysctls(proc)
+        self._hooks_before_pivot()
+        rootfs.compile_walls()
+        rootfs.compile_pivot()
+        self._program(process)
+        return b.build()
+
+    def _groups(self) -> "CgroupEntry":
+        """Make the cgroups, and find out how the init enters them."""
+        b, request = self._b, self._request
+        steps = cgroups.compile_create(self._config, self._facts.cgroups, request.placement, request.site)
+        b.extend(ops.OUTER, steps)
+        if request.placement.driver != "cgroupfs":
+            return CgroupEntry((), ops.NO_SLOT, (), b.next_slot)
+        entry = cgroups.compile_enter(request.placement, b.next_slot)
+        b.reserve(entry.next_slot)
+        b.extend(ops.OUTER, entry.opens)
+        return entry
+
+    def _outer_after_clone(self, process: "ProcessSteps | None") -> None:
+        b = self._b
+        request, layout = self._request, self._facts.cgroups
+        if request.placement.driver == "systemd":
+            steps = cgroups.compile_attach(self._config, layout, request.placement, request.site, UPCALL_SYSTEMD_UNIT)
+            b.extend(ops.OUTER, steps)
+        if process is not None:
+            process.compile_outer()
+        if self._linux is not None and self._linux.net_devices:
+            anchor = "config-linux.md#configLinuxNetworkDevices"
+            b.add(ops.OUTER, ops.Upcall(UPCALL_NET_DEVICES), "/linux/netDevices", anchor)
+        b.add(ops.OUTER, ops.Post(ops.INIT))
+
+    def _arrive(self, proc: int, entry: CgroupEntry) -> None:
+        """The init's first steps: alone in its namespaces, before any file of the container is touched."""
+        b, linux = self._b, self._linux
+        b.add(ops.INIT, ops.DieWithParent())
+        b.extend(ops.INIT, entry.enters)  # before the user changes: the groups are the runtime's
+        b.add(ops.INIT, ops.Await(ops.OUTER))
+        if linux is not None and any(n.type == "user" for n in linux.namespaces):
+            b.add(ops.INIT, ops.BecomeRoot(), "/linux/uidMappings")
+        b.add(ops.INIT, ops.SetDumpable(0))
+        b.add(ops.INIT, ops.NewSession())
+        b.add(ops.INIT, ops.Open(proc, "/proc", O_PATH | O_DIRECTORY))
+        if is_new(linux, "cgroup"):
+            op = ops.Unshare(CLONE_FLAGS["cgroup"])
+            b.add(ops.INIT, op, "/linux/namespaces", "config-linux.md#configLinuxNamespaces", about="cgroup namespace")
+        if self._request.new_keyring:
+            b.add(ops.INIT, ops.JoinKeyring(f"_ses.{self._request.container_id}"), soft=True)
+        if self._config.hostname:
+            b.add(ops.INIT, ops.SetHostname(self._config.hostname), "/hostname", "config.md#configHostname")
+        if self._config.domainname:
+            b.add(ops.INIT, ops.SetDomainname(self._config.domainname), "/domainname", "config.md#configDomainname")
+        if is_new(linux, "network"):
+            b.add(ops.INIT, ops.LoopbackUp(), "/linux/namespaces", "config-linux.md#configLinuxNamespaces")
+
+    def _sysctls(self, proc: int) -> None:
+        for key, value in (self._linux.sysctl if self._linux else {}).items():
+            name = "sys/" + key.replace(".", "/") if "/" not in key else f"sys/{key}"
+            self._b.add(ops.INIT, ops.WriteAt(proc, name, value.encode()), f"/linux/sysctl/{key}", SYSCTL_ANCHOR)
+
+    def _hooks_before_pivot(self) -> None:
+        b, hooks = self._b, self._config.hooks
+        if hooks is None:
+            return
+        if self._runtime_hooks:
+            b.add(ops.INIT, ops.Post(ops.OUTER))
+            b.add(ops.OUTER, ops.Await(ops.INIT))
+            self._hooks(ops.OUTER, hooks.prestart, "prestart", ops.PID_OF_CHILD)
+            self._hooks(ops.OUTER, hooks.create_runtime, "createRuntime", ops.PID_OF_CHILD)
+            b.add(ops.OUTER, ops.Post(ops.INIT))
+            b.add(ops.INIT, ops.Await(ops.OUTER))
+        self._hooks(ops.INIT, hooks.create_container, "createContainer", ops.PID_OF_SELF)
+
+    def _hooks(self, actor: int, hooks: "Sequence[Hook]", kind: str, pid_of: int) -> None:
+        for hook in hooks:
+            timeout_ms = (hook.timeout or 0) * 1000
+            argv = tuple(hook.args) or (hook.path,)
+            op = ops.RunHook(hook.path, argv, tuple(hook.env), timeout_ms, self._request.state, pid_of)
+            self._b.add(actor, op, hook.pointer, HOOKS_ANCHOR, about=kind)
+
+    def _program(self, process: "ProcessSteps | None") -> None:
+        b, request = self._b, self._request
+        if process is not None:
+            process.compile_program()
+        b.add(ops.INIT, ops.Ready(), "", "runtime.md#runtimeCreate")
+        if request.gate:
+            b.add(ops.INIT, ops.Gate(b.inherited("gate")), "", "runtime.md#runtimeStart")
+        if self._config.hooks is not None:
+            self._hooks(ops.INIT, self._config.hooks.start_container, "startContainer", ops.PID_OF_SELF)
+        if process is not None:
+            process.compile_attributes()
+            process.compile_identity(request.seccomp, b.inherited("seccomp"), request.listener_state)
+            process.compile_exec(request.preserve_fds)

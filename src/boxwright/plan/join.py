@@ -1,0 +1,109 @@
+"""compile_exec: the plan of a further process for a container that exists."""
+
+from boxwright._record import Record
+from boxwright.plan import ops
+from boxwright.plan.builder import Builder
+from boxwright.plan.namespaces import CLONE_FLAGS
+from boxwright.plan.process import ProcessSteps, cpu_mask
+from boxwright.plan.rootfs import O_DIRECTORY, O_PATH
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from boxwright.plan.ops import Plan
+    from boxwright.plan.request import HostFacts
+    from boxwright.spec.types import Linux, Process
+
+ANCHOR = "config-linux.md#configLinuxNamespaces"
+AFFINITY_ANCHOR = "config.md#configLinuxProcess"
+
+
+class JoinRequest(Record):
+    """One `exec`: into what, and in what circumstances. `groups` are (cgroup version, directory) to enter."""
+
+    container_id: str
+    pid: int
+    groups: tuple[tuple[int, str], ...]
+    seccomp: bytes = b""
+    console: bool = False
+    preserve_fds: int = 0
+    listener: bool = False
+    listener_state: tuple[str, ...] = ()
+
+
+def compile_exec(process: "Process", linux: "Linux | None", facts: "HostFacts", request: JoinRequest) -> "Plan":
+    """The plan by which `process` enters the namespaces of the container's init (the inherited `pidfd`). Pure."""
+    names = ("pidfd",) + ("console",) * request.console + ("seccomp",) * request.listener
+    b = Builder(names)
+    proc, root = b.slot(), b.slot()
+    steps = ProcessSteps(b, process, _joined(linux), facts, proc)
+    b.add(ops.OUTER, ops.Open(proc, "/proc", O_PATH | O_DIRECTORY))
+    kinds = _kinds(linux)
+    if not kinds & CLONE_FLAGS["mount"]:
+        b.add(ops.OUTER, ops.Open(root, f"/proc/{request.pid}/root", O_PATH | O_DIRECTORY))
+    into, enters = _open_groups(b, request)
+    affinity = process.exec_cpu_affinity
+    b.add(ops.OUTER, ops.ForkJoiner())
+    b.add(ops.JOINER, ops.DieWithParent())
+    if affinity is not None and affinity.initial:
+        op = ops.SetAffinity(cpu_mask(affinity.initial))
+        b.add(ops.JOINER, op, process.at("execCPUAffinity", "initial"), AFFINITY_ANCHOR)
+    if kinds:
+        b.add(ops.JOINER, ops.Setns(b.inherited("pidfd"), kinds), "/linux/namespaces", ANCHOR, about="container")
+    b.add(ops.JOINER, ops.Clone(0, into), about="process")
+    steps.compile_outer()
+    b.add(ops.OUTER, ops.Post(ops.INIT))
+    b.add(ops.INIT, ops.DieWithParent())
+    for slot in enters:
+        b.add(ops.INIT, ops.WriteAt(slot, "tasks", b"0"))
+    b.add(ops.INIT, ops.Await(ops.OUTER))
+    _arrive(b, request, kinds, root)
+    if affinity is not None and affinity.final:
+        op = ops.SetAffinity(cpu_mask(affinity.final))
+        b.add(ops.INIT, op, process.at("execCPUAffinity", "final"), AFFINITY_ANCHOR)
+    if process.terminal:
+        size = process.console_size
+        height, width = (size.height, size.width) if size else (0, 0)
+        op_console = ops.Console(root, height, width, process.user.uid, b.inherited("console"), 0)
+        b.add(ops.INIT, op_console, process.at("terminal"), "config.md#configProcess")
+    steps.compile_program()
+    b.add(ops.INIT, ops.Ready())
+    steps.compile_attributes()
+    steps.compile_identity(request.seccomp, b.inherited("seccomp"), request.listener_state)
+    steps.compile_exec(request.preserve_fds)
+    return b.build()
+
+
+def _joined(linux: "Linux | None") -> "Linux | None":
+    """Of the container's own section, what a further process takes over: all but its memory policy and personality."""
+    return None if linux is None else linux.replace(memory_policy=None)
+
+
+def _kinds(linux: "Linux | None") -> int:
+    kinds = 0
+    for namespace in linux.namespaces if linux else ():
+        kinds |= CLONE_FLAGS[namespace.type]
+    return kinds
+
+
+def _open_groups(b: Builder, request: JoinRequest) -> tuple[int, list[int]]:
+    into, enters = ops.NO_SLOT, []
+    for version, path in request.groups:
+        slot = b.slot()
+        b.add(ops.OUTER, ops.Open(slot, path, O_PATH | O_DIRECTORY))
+        if version == 2:
+            into = slot
+        else:
+            enters.append(slot)
+    return into, enters
+
+
+def _arrive(b: Builder, request: JoinRequest, kinds: int, root: int) -> None:
+    if kinds & CLONE_FLAGS["user"]:
+        b.add(ops.INIT, ops.BecomeRoot(), "/linux/namespaces", ANCHOR)
+    b.add(ops.INIT, ops.SetDumpable(0))
+    b.add(ops.INIT, ops.NewSession())
+    b.add(ops.INIT, ops.JoinKeyring(f"_ses.{request.container_id}"), soft=True)
+    if kinds & CLONE_FLAGS["mount"]:
+        b.add(ops.INIT, ops.Open(root, "/", O_PATH | O_DIRECTORY))
+    else:
+        b.add(ops.INIT, ops.Chroot(root), "/root/path", "config.md#configRoot")

@@ -1,0 +1,61 @@
+"""What `compile` is given beside the configuration: facts of the host and the circumstances of the call."""
+
+from boxwright._record import Record
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from boxwright.plan.cgroup_layout import CgroupLayout, CgroupPlacement, CgroupSite
+
+
+class HostFacts(Record):
+    """What was probed of the host, as far as compiling needs it."""
+
+    euid: int
+    egid: int
+    privileged: bool  # may mount and map ids at will: root with its capabilities in the first user namespace
+    cgroups: "CgroupLayout"
+    newuidmap: str = ""  # paths of the set-user-id mapping tools, empty where missing
+    newgidmap: str = ""
+    last_capability: int = 40
+    apparmor: bool = False
+    selinux: bool = False
+    nodes: tuple[str, ...] = ()  # directories at the top of the host's root, for overlays of it without root
+    links: tuple[tuple[str, str], ...] = ()  # symbolic links there
+    resctrl: str = ""  # mount point of resctrl, empty where missing
+
+
+class RootSource(Record):
+    """Where the container's root file system comes from.
+
+    A plain directory; or with `stage` (an existing empty directory of ours) an overlay whose lower directories are
+    `lowers`, top first, and whose upper one is a tmpfs of `size_bytes`, or the directory `upper`.
+    """
+
+    path: str
+    stage: str = ""
+    lowers: tuple[str, ...] = ()
+    size_bytes: int = 0
+    upper: str = ""
+    work: str = ""
+
+
+class Request(Record):
+    """One `create` or `run`."""
+
+    container_id: str
+    bundle: str
+    root: RootSource
+    placement: "CgroupPlacement"
+    site: "CgroupSite"
+    state: tuple[str, str]  # the text of the state around the pid, status `creating`
+    seccomp: bytes = b""
+    gate: bool = False  # wait for `start`; else execute at once
+    console: bool = False  # the master goes to an inherited socket `console`; else with the report
+    listener: bool = False  # an inherited socket `seccomp` takes the notify descriptor
+    listener_state: tuple[str, ...] = ()
+    preserve_fds: int = 0
+    no_pivot: bool = False
+    new_keyring: bool = True
+
+
+UPCALL_SYSTEMD_UNIT, UPCALL_NET_DEVICES = 1, 2

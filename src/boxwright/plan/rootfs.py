@@ -1,0 +1,176 @@
+"""The root of the box: where it comes from, devices, masks, and making it the root."""
+
+from boxwright.plan import ops
+from boxwright.plan.mounts import clean_path, fold
+from boxwright.plan.namespaces import is_new
+from boxwright.spec.constants import MOUNT_ATTR_RDONLY, MS_PRIVATE, MS_REC, MS_SLAVE, ROOTFS_PROPAGATIONS
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from boxwright.plan.builder import Builder
+    from boxwright.plan.request import HostFacts, Request
+    from boxwright.spec.types import Config, Device
+
+ROOT_ANCHOR = "config.md#configRoot"
+DEVICES_ANCHOR = "config-linux.md#configLinuxDevices"
+DEFAULT_DEVICES_ANCHOR = "config-linux.md#configLinuxDefaultDevices"
+LINKS_ANCHOR = "runtime-linux.md#runtimeLinuxDevSymbolicLinks"
+MASKED_ANCHOR = "config-linux.md#configLinuxMaskedPaths"
+READONLY_ANCHOR = "config-linux.md#configLinuxReadonlyPaths"
+PROPAGATION_ANCHOR = "config-linux.md#configLinuxRootfsMountPropagation"
+
+O_PATH = 0o10000000
+O_DIRECTORY = 0o200000
+_S_IFCHR, _S_IFBLK, _S_IFIFO = 0o020000, 0o060000, 0o010000
+_DEVICE_TYPES = {"c": _S_IFCHR, "u": _S_IFCHR, "b": _S_IFBLK, "p": _S_IFIFO}
+_DEFAULT_DEVICES = (
+    ("/dev/null", 1, 3),
+    ("/dev/zero", 1, 5),
+    ("/dev/full", 1, 7),
+    ("/dev/random", 1, 8),
+    ("/dev/urandom", 1, 9),
+    ("/dev/tty", 5, 0),
+)
+_LINKS = (
+    ("/dev/fd", "/proc/self/fd", "/proc/self/fd"),
+    ("/dev/stdin", "/proc/self/fd/0", "/proc/self/fd"),
+    ("/dev/stdout", "/proc/self/fd/1", "/proc/self/fd"),
+    ("/dev/stderr", "/proc/self/fd/2", "/proc/self/fd"),
+    ("/dev/core", "/proc/kcore", "/proc/kcore"),
+)
+
+
+class Rootfs:
+    """Compiles the root, its devices and its walls into the plan under construction."""
+
+    def __init__(self, b: "Builder", config: "Config", facts: "HostFacts", request: "Request") -> None:
+        self._b = b
+        self._config = config
+        self._facts = facts
+        self._request = request
+        self._linux = config.linux
+        self._own_mounts = self._linux is not None and any(n.type == "mount" for n in self._linux.namespaces)
+        self._may_mknod = facts.privileged and not is_new(self._linux, "user")
+        self._tree = ops.NO_SLOT
+        self.slot = b.slot()
+
+    @property
+    def own_mounts(self) -> bool:
+        """Whether the box has a mount table that is not the host's."""
+        return self._own_mounts
+
+    def compile_entry(self) -> None:
+        """From the host's mount table to the new root attached."""
+        b, path = self._b, self._request.root.path
+        if not self._own_mounts:
+            b.add(ops.INIT, ops.Open(self.slot, path, O_PATH | O_DIRECTORY), "/root/path", ROOT_ANCHOR)
+            return
+        wanted = (self._linux.rootfs_propagation if self._linux else None) or ""
+        away = MS_PRIVATE if wanted.endswith(("private", "unbindable")) else MS_SLAVE
+        b.add(ops.INIT, ops.SetPropagation("/", away | MS_REC), "/linux/rootfsPropagation", PROPAGATION_ANCHOR)
+        self._tree = b.slot()
+        if self._request.root.stage:
+            self._compile_overlay()
+            return
+        b.add(ops.INIT, ops.OpenTree(self._tree, ops.AT_HOST, path, ops.RECURSIVE), "/root/path", ROOT_ANCHOR)
+        b.add(ops.INIT, ops.AttachRoot(self._tree, path, self.slot), "/root/path", ROOT_ANCHOR)
+
+    def _compile_overlay(self) -> None:
+        b, root = self._b, self._request.root
+        upper, work = root.upper, root.work
+        if not upper:
+            scratch, scratch_root = b.slot(), b.slot()
+            size = (f"size={root.size_bytes}",) if root.size_bytes else ()
+            b.add(ops.INIT, ops.FsMount(scratch, "tmpfs", ("source=boxwright", "mode=755", *size), 0), about="overlay")
+            b.add(ops.INIT, ops.AttachRoot(scratch, root.stage, scratch_root), about="overlay")
+            for name in ("upper", "work", "root"):
+                b.add(ops.INIT, ops.MakeDirAt(scratch_root, name, 0o755, 0, 0), about=name)
+            upper, work = f"{root.stage}/upper", f"{root.stage}/work"
+        params = (f"lowerdir={':'.join(root.lowers)}", f"upperdir={upper}", f"workdir={work}")
+        if not self._facts.privileged:
+            params += ("userxattr",)
+        b.add(ops.INIT, ops.FsMount(self._tree, "overlay", ("source=overlay", *params), 0), about="/")
+        b.add(ops.INIT, ops.AttachRoot(self._tree, f"{root.stage}/root" if not root.upper else root.stage, self.slot))
+
+    def compile_devices(self) -> None:
+        """Default and configured device nodes and the links beside them."""
+        if self._has_host_dev():
+            return
+        for path, major, minor in _DEFAULT_DEVICES:
+            self._node(path, _S_IFCHR | 0o666, major, minor, 0, 0, "", DEFAULT_DEVICES_ANCHOR)
+        for device in self._linux.devices if self._linux else ():
+            self._device(device)
+        for path, target, source in _LINKS:
+            self._b.add(ops.INIT, ops.MakeSymlink(self.slot, path, target, source), "", LINKS_ANCHOR)
+        self._b.add(
+            ops.INIT, ops.MakeSymlink(self.slot, "/dev/ptmx", "pts/ptmx", "/dev/pts/ptmx"), "", DEFAULT_DEVICES_ANCHOR
+        )
+
+    def _has_host_dev(self) -> bool:
+        """/dev bound from the host brings its nodes, and nothing of ours may be written into it."""
+        return any(clean_path(m.destination) == "/dev" and fold(m.options).bind for m in self._config.mounts)
+
+    def _device(self, device: "Device") -> None:
+        kind = _DEVICE_TYPES[device.type]
+        mode = kind | (0o666 if device.file_mode is None else device.file_mode & 0o7777)
+        path = clean_path(device.path)
+        uid, gid = device.uid or 0, device.gid or 0
+        self._node(path, mode, device.major or 0, device.minor or 0, uid, gid, device.pointer, DEVICES_ANCHOR)
+
+    def _node(self, path: str, mode: int, major: int, minor: int, uid: int, gid: int, why: str, anchor: str) -> None:
+        b = self._b
+        if self._may_mknod or mode & 0o170000 == _S_IFIFO:
+            b.add(ops.INIT, ops.MakeNode(self.slot, path, mode, major, minor, uid, gid), why, anchor, about=path)
+            return
+        tree, target = b.slot(), b.slot()
+        b.add(ops.INIT, ops.OpenTree(tree, ops.AT_HOST, path, 0), why, anchor)
+        b.add(ops.INIT, ops.Resolve(target, self.slot, path, ops.FILE, 0o666, 0), why, anchor)
+        b.add(ops.INIT, ops.MoveMount(tree, target), why, anchor, about=path)
+
+    def compile_console(self) -> None:
+        """The terminal, if the process has one (config.md#configProcess)."""
+        process = self._config.process
+        if process is None or not process.terminal:
+            return
+        size = process.console_size
+        height, width = (size.height, size.width) if size else (0, 0)
+        out = self._b.inherited("console")
+        bind = int(not self._has_host_dev() and self._own_mounts)
+        op = ops.Console(self.slot, height, width, process.user.uid, out, bind)
+        self._b.add(ops.INIT, op, process.at("terminal"), "config.md#configProcess")
+
+    def compile_walls(self) -> None:
+        """Read-only root, masked and read-only paths."""
+        b, linux = self._b, self._linux
+        root = self._config.root
+        if root is not None and root.readonly and self._own_mounts:
+            b.add(
+                ops.INIT,
+                ops.SetAttr(self._tree, MOUNT_ATTR_RDONLY, 0, 0, ops.NO_SLOT, 0),
+                "/root/readonly",
+                ROOT_ANCHOR,
+            )
+        if linux is None or not (linux.masked_paths or linux.readonly_paths):
+            return
+        for index, path in enumerate(linux.readonly_paths):
+            op = ops.MakeReadonly(self.slot, clean_path(path))
+            b.add(ops.INIT, op, f"/linux/readonlyPaths/{index}", READONLY_ANCHOR)
+        null = b.slot()
+        b.add(ops.INIT, ops.Open(null, "/dev/null", O_PATH), "/linux/maskedPaths", MASKED_ANCHOR)
+        for index, path in enumerate(linux.masked_paths):
+            mask = ops.Mask(self.slot, clean_path(path), null)
+            b.add(ops.INIT, mask, f"/linux/maskedPaths/{index}", MASKED_ANCHOR)
+
+    def compile_pivot(self) -> None:
+        """Make it the root, and give it the propagation that was asked for."""
+        b = self._b
+        if not self._own_mounts:
+            b.add(ops.INIT, ops.Chroot(self.slot), "/root/path", ROOT_ANCHOR)
+            return
+        wanted = ROOTFS_PROPAGATIONS.get((self._linux.rootfs_propagation if self._linux else None) or "", 0)
+        if self._request.no_pivot:
+            b.add(ops.INIT, ops.MoveRoot(self.slot, self._request.root.path), "/root/path", ROOT_ANCHOR)
+        else:
+            b.add(ops.INIT, ops.PivotRoot(self.slot), "/root/path", ROOT_ANCHOR)
+        if wanted & ~MS_REC not in {0, MS_SLAVE, MS_PRIVATE}:
+            b.add(ops.INIT, ops.SetPropagation("/", wanted), "/linux/rootfsPropagation", PROPAGATION_ANCHOR)

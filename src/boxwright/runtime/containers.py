@@ -1,0 +1,245 @@
+"""The state store: one directory a container, written atomically, locked by flock(2), never half-made.
+
+<root>/<id>/state.json    what is known of it; renamed into place
+<root>/<id>/config.json   the configuration as it was at create
+<root>/<id>/gate          the socket on which the init waits for `start`
+"""
+
+import os
+from _socket import AF_UNIX, SOCK_CLOEXEC, SOCK_SEQPACKET, socket
+from fcntl import LOCK_EX, flock
+
+from boxwright.errors import BoxwrightError, ExistsError, HostError, NotFoundError, UsageError
+from boxwright.host.processes import start_time
+from boxwright.plan.cgroup_layout import CgroupPlacement
+from boxwright.spec.decode import decode
+from boxwright.spec.jsontext import encode_json, parse_json
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, Self
+
+    from boxwright.runtime.context import Runtime
+    from boxwright.spec.types import Config
+
+CREATING, CREATED, RUNNING, PAUSED, STOPPED = "creating", "created", "running", "paused", "stopped"
+_ID_LETTERS = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_+-.")
+_ID_MAX = 1024
+
+
+def validate_id(container_id: str) -> str:
+    """The id, if it is one: letters, digits and `_+-.`, not beginning with a dot. Raises UsageError."""
+    if not container_id:
+        raise UsageError("a container id is needed")
+    if container_id[0] == "." or not _ID_LETTERS.issuperset(container_id) or len(container_id) > _ID_MAX:
+        raise UsageError(
+            f"`{container_id[:80]}` is no container id", hint="letters, digits and _ + - . are allowed, a dot not first"
+        )
+    return container_id
+
+
+class Container:
+    """One container's directory and what its state file says."""
+
+    def __init__(self, runtime: "Runtime", container_id: str) -> None:
+        self.runtime = runtime
+        self.id = container_id
+        self.directory = os.path.join(runtime.root, container_id)
+        self.facts: dict[str, Any] = {}
+        self._lock = -1
+
+    # --- making, finding, forgetting ---
+
+    @classmethod
+    def make(cls, runtime: "Runtime", container_id: str) -> "Self":
+        """Take the id. Raises ExistsError, UsageError, HostError. The container is locked."""
+        runtime.prepare()
+        made = cls(runtime, validate_id(container_id))
+        try:
+            os.mkdir(made.directory, 0o700)
+        except FileExistsError:
+            raise ExistsError(container_id) from None
+        except OSError as error:
+            what = f"make the state directory `{made.directory}`"
+            raise HostError(what, error.errno or 0, path=made.directory) from None
+        made.lock()
+        return made
+
+    @classmethod
+    def find(cls, runtime: "Runtime", container_id: str) -> "Self":
+        """The container of that id, with its state read. Raises NotFoundError, UsageError."""
+        found = cls(runtime, validate_id(container_id))
+        if not os.path.isdir(found.directory):
+            raise NotFoundError(container_id)
+        found.read()
+        return found
+
+    @classmethod
+    def every(cls, runtime: "Runtime") -> "list[Self]":
+        """All containers of the runtime, by name."""
+        try:
+            names = sorted(os.listdir(runtime.root))
+        except FileNotFoundError:
+            return []
+        found = []
+        for name in names:
+            try:
+                found.append(cls.find(runtime, name))
+            except (NotFoundError, UsageError):
+                continue  # deleted meanwhile, or no container's directory
+        return found
+
+    def lock(self) -> None:
+        """Hold the container against other operations until `unlock`."""
+        try:
+            self._lock = os.open(self.directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        except FileNotFoundError:
+            raise NotFoundError(self.id) from None
+        flock(self._lock, LOCK_EX)
+        if not os.path.isdir(self.directory):
+            self.unlock()
+            raise NotFoundError(self.id)
+
+    def unlock(self) -> None:
+        """Let others go on."""
+        if self._lock >= 0:
+            os.close(self._lock)
+            self._lock = -1
+
+    def __enter__(self) -> "Self":
+        if self._lock < 0:
+            self.lock()
+            self.read()
+        return self
+
+    def __exit__(self, *_exc: object) -> None:
+        self.unlock()
+
+    def forget(self) -> None:
+        """Remove the directory with all in it; no error if it is gone."""
+        try:
+            entries = list(os.scandir(self.directory))
+        except FileNotFoundError:
+            return
+        for entry in entries:
+            if entry.is_dir(follow_symlinks=False):
+                os.rmdir(entry.path)
+            else:
+                os.unlink(entry.path)
+        os.rmdir(self.directory)
+
+    # --- files ---
+
+    def path(self, name: str) -> str:
+        """A path in the container's directory."""
+        return os.path.join(self.directory, name)
+
+    def read(self) -> None:
+        """Read the state file; a container without one was left half-made and knows only its id."""
+        try:
+            with open(self.path("state.json"), "rb") as file:
+                facts = parse_json(file.read())
+        except FileNotFoundError:
+            facts = {}
+        except ValueError as error:
+            raise BoxwrightError(f"the state of container `{self.id}` is damaged: {error}") from None
+        self.facts = facts if isinstance(facts, dict) else {}
+
+    def write(self, **changes: object) -> None:
+        """Write the state file with these facts changed, atomically."""
+        self.facts.update(changes)
+        self.write_file("state.json", encode_json(self.facts).encode())
+
+    def write_file(self, name: str, data: bytes) -> None:
+        """Write a file of the container's directory by renaming it into place."""
+        temporary = self.path(f".{name}")
+        fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+        try:
+            view = memoryview(data)
+            while view:
+                view = view[os.write(fd, view) :]
+        finally:
+            os.close(fd)
+        os.rename(temporary, self.path(name))
+
+    def config(self) -> "Config":
+        """The configuration as it was at create."""
+        with open(self.path("config.json"), "rb") as file:
+            return decode(file.read())
+
+    # --- what it is ---
+
+    @property
+    def pid(self) -> int:
+        """The init's pid, 0 before there is one."""
+        return int(self.facts.get("pid", 0))
+
+    @property
+    def started_at(self) -> int:
+        """The init's start time, for telling it from a later process of the same pid."""
+        return int(self.facts.get("pidStart", 0))
+
+    @property
+    def placement(self) -> CgroupPlacement:
+        """Its cgroups."""
+        value = self.facts.get("cgroups")
+        return CgroupPlacement.from_json(value) if value else CgroupPlacement("none")
+
+    def alive(self) -> bool:
+        """Whether the init lives."""
+        return bool(self.pid) and start_time(self.pid) == self.started_at
+
+    def status(self, *, frozen: bool = True) -> str:
+        """creating, created, running, paused or stopped (runtime.md#runtimeState)."""
+        if not self.pid:
+            maker = int(self.facts.get("maker", 0))
+            return CREATING if maker and start_time(maker) == self.facts.get("makerStart") else STOPPED
+        if not self.alive():
+            return STOPPED
+        if os.path.lexists(self.path("gate")):
+            return CREATED
+        if frozen and self._frozen():
+            return PAUSED
+        return RUNNING
+
+    def _frozen(self) -> bool:
+        from boxwright.host.cgroups import is_frozen
+
+        return is_frozen(self.placement)
+
+    # --- the gate ---
+
+    def open_gate(self) -> socket:
+        """The listening socket on which the init will wait. Bound by a short path, whatever the length of ours."""
+        gate = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0)
+        gate.bind(self._gate_path())
+        gate.listen(1)
+        return gate
+
+    def knock(self) -> socket:
+        """Connect to the waiting init. Raises OSError if nobody waits."""
+        knock = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0)
+        try:
+            knock.connect(self._gate_path())
+        except OSError:
+            knock.close()
+            raise
+        return knock
+
+    def _gate_path(self) -> str:
+        return f"/proc/self/fd/{self._lock}/gate"
+
+
+def state_document(container: Container, status: str, pid: int) -> "dict[str, Any]":
+    """The state as the standard defines it (runtime.md#runtimeState)."""
+    facts = container.facts
+    document: dict[str, Any] = {
+        "ociVersion": facts.get("ociVersion", "1.3.0"),
+        "id": container.id,
+        "status": status,
+    }
+    if pid and status != STOPPED:
+        document["pid"] = pid
+    document["bundle"] = facts.get("bundle", "")
+    document["annotations"] = facts.get("annotations", {})
+    return document

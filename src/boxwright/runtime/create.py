@@ -1,0 +1,286 @@
+"""create: the environment of a container, with its program waiting at the gate (runtime.md#runtimeCreate)."""
+
+import os
+from _socket import AF_UNIX, SCM_RIGHTS, SOCK_CLOEXEC, SOCK_STREAM, SOL_SOCKET, socket
+from time import gmtime, strftime, time_ns
+
+from boxwright.boxes.require import require
+from boxwright.errors import BoxwrightError, ConfigError, HookError, HostError, Problem
+from boxwright.host import facts as host_facts
+from boxwright.host.cgroups import destroy, inspect, kill_all
+from boxwright.host.processes import kill_and_wait, start_time
+from boxwright.host.seccomp_cache import program_for
+from boxwright.host.spawn import Helper
+from boxwright.plan.cgroups import place
+from boxwright.plan.compile import compile_create
+from boxwright.plan.request import Request, RootSource
+from boxwright.runtime.containers import CREATING, Container, state_document
+from boxwright.runtime.following import Follower, Outcome
+from boxwright.runtime.stop import run_poststop
+from boxwright.runtime.upcalls import Upcalls
+from boxwright.spec.decode import decode
+from boxwright.spec.jsontext import encode_json
+from boxwright.spec.validate import refuse, validate
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, Self
+
+    from boxwright.plan.cgroup_layout import CgroupPlacement, CgroupSite
+    from boxwright.runtime.context import Runtime
+    from boxwright.runtime.options import CreateOptions, ExecOptions
+    from boxwright.spec.types import Config, Seccomp
+
+_PID_MARK = "@pid@"
+
+
+def create(runtime: "Runtime", container_id: str, options: "CreateOptions") -> int:
+    """Create a container from a bundle; its program waits for `start`. Returns the init's pid.
+
+    Raises ConfigError, UnsupportedError, ExistsError, UsageError, HostError or HookError, and leaves nothing behind
+    then.
+    """
+    with Creation(runtime, container_id, options) as creation:
+        return creation.create().pid
+
+
+class Creation:
+    """One create or run under way. What it made is undone if it fails."""
+
+    def __init__(
+        self, runtime: "Runtime", container_id: str, options: "CreateOptions", document: bytes | None = None
+    ) -> None:
+        """Load and check the configuration (of the bundle, or the `document` given) and take the id."""
+        self.runtime = runtime
+        self.options = options
+        self._document = _read_config(options) if document is None else document
+        self.config = with_listen_fds(_checked(runtime, self._document))
+        self.preserve_fds = options.preserve_fds + listen_fds()
+        self._root: RootSource | None = None
+        self.container = Container.make(runtime, container_id)
+
+    def __enter__(self) -> "Self":
+        return self
+
+    def __exit__(self, *_exc: object) -> None:
+        self.container.unlock()
+
+    def overlay(self, lowers: tuple[str, ...], size_bytes: int) -> None:
+        """Use a private overlay over the directories `lowers` as the root, kept in memory."""
+        stage = self.container.path("root")
+        os.mkdir(stage, 0o755)
+        self._root = RootSource(lowers[0], stage, lowers, size_bytes)
+
+    def create(self) -> Outcome:
+        """As far as the gate."""
+        return self._guarded(gate=True)
+
+    def execute(self) -> Outcome:
+        """As far as the program's execution, without a gate."""
+        return self._guarded(gate=False)
+
+    def _guarded(self, *, gate: bool) -> Outcome:
+        try:
+            outcome = self._make(gate=gate)
+            announce(self.options, outcome.pid)
+        except BaseException as error:
+            undo(self.container, self.config if isinstance(error, HookError) else None)
+            raise
+        return outcome
+
+    def _make(self, *, gate: bool) -> Outcome:
+        facts = host_facts.probe()
+        placement = place(self.config, facts.cgroups, self.container.id, self.runtime.cgroup_driver)
+        placement, site = inspect(self.config, facts.cgroups, placement)
+        root = self._root or RootSource(root_path(self.config, self.options.bundle))
+        self._record(placement, root.path)
+        request = self._request(placement, site, root, gate=gate)
+        plan = compile_create(self.config, facts, request)
+        sockets = self._sockets(plan.inherited)
+        try:
+            helper = Helper(plan, [sock.fileno() for sock in sockets], self.preserve_fds)
+        finally:
+            for sock in sockets:
+                sock.close()
+        return self._follow(helper, gate=gate)
+
+    def _record(self, placement: "CgroupPlacement", root: str) -> None:
+        """Write down what is about to be made, before it is: whoever finds us dead can clean up by it."""
+        container, maker = self.container, os.getpid()
+        container.write_file("config.json", self._document)
+        container.write(
+            ociVersion=self.config.oci_version,
+            id=container.id,
+            bundle=self.options.bundle,
+            rootfs=root,
+            created=_timestamp(),
+            owner=str(os.geteuid()),
+            annotations=dict(self.config.annotations),
+            cgroups=placement.to_json(),
+            how={
+                "console": bool(self.options.console_socket),
+                "noPivot": self.options.no_pivot,
+                "newKeyring": not self.options.no_new_keyring,
+                "preserveFds": self.preserve_fds,
+            },
+            maker=maker,
+            makerStart=start_time(maker),
+        )
+
+    def _request(self, placement: "CgroupPlacement", site: "CgroupSite", root: RootSource, *, gate: bool) -> Request:
+        config, options = self.config, self.options
+        state = _around_pid(state_document(self.container, CREATING, 1))
+        seccomp = config.linux.seccomp if config.linux else None
+        program, listener_state = b"", ()
+        if seccomp is not None:
+            program = program_for(seccomp, self.runtime.cache)
+            if seccomp.listener_path:
+                listener_state = _listener_state(seccomp, state)
+        return Request(
+            container_id=self.container.id,
+            bundle=options.bundle,
+            root=root,
+            placement=placement,
+            site=site,
+            state=state,
+            seccomp=program,
+            gate=gate,
+            console=bool(options.console_socket),
+            listener=bool(listener_state),
+            listener_state=listener_state,
+            preserve_fds=self.preserve_fds,
+            no_pivot=options.no_pivot,
+            new_keyring=not options.no_new_keyring,
+        )
+
+    def _sockets(self, names: tuple[str, ...]) -> "list[socket]":
+        made: list[socket] = []
+        for name in names:
+            if name == "gate":
+                made.append(self.container.open_gate())
+            elif name == "console":
+                made.append(connect(self.options.console_socket, "console socket"))
+            else:
+                seccomp = self.config.linux.seccomp if self.config.linux else None
+                path = seccomp.listener_path if seccomp else ""
+                made.append(connect(path or "", "seccomp listener", "/linux/seccomp/listenerPath"))
+        return made
+
+    def _follow(self, helper: Helper, *, gate: bool) -> Outcome:
+        upcalls = Upcalls(self.config, self.container.placement)
+        follower = Follower(self.runtime, helper, self.config, on_pid=self._on_pid, upcall=upcalls)
+        try:
+            return follower.until_ready() if gate else follower.until_executed()
+        except BoxwrightError as error:
+            raise upcalls.error or error from None
+        finally:
+            helper.finish()
+
+    def _on_pid(self, pid: int) -> None:
+        self.container.write(pid=pid, pidStart=start_time(pid))
+
+
+def undo(container: Container, hooked: "Config | None") -> None:
+    """Leave nothing of a create that failed. With `hooked` (a hook failed) the poststop hooks run."""
+    if container.pid:
+        kill_and_wait(container.pid, container.started_at)
+    kill_all(container.placement)
+    destroy(container.placement)
+    container.forget()
+    if hooked is not None:
+        run_poststop(container, hooked)
+
+
+def _read_config(options: "CreateOptions") -> bytes:
+    path = options.config_path or os.path.join(options.bundle, "config.json")
+    try:
+        with open(path, "rb", buffering=0) as file:
+            return file.read()
+    except OSError as error:
+        hint = "a bundle is a directory with a config.json; `boxwright spec` writes one" if error.errno == 2 else None
+        raise HostError(f"read `{path}`", error.errno or 0, path=path, hint=hint) from None
+
+
+def _checked(runtime: "Runtime", document: bytes) -> "Config":
+    config = decode(document)
+    for problem in refuse(validate(config)):
+        runtime.warn(str(problem))
+    require(config)
+    return config
+
+
+def root_path(config: "Config", bundle: str) -> str:
+    """The directory of the root file system. Raises ConfigError if there is none."""
+    if config.root is None:
+        raise ConfigError([Problem("/root", "is required on this platform", "config.md#configRoot")])
+    path = os.path.realpath(os.path.join(bundle, config.root.path))
+    if not os.path.isdir(path):
+        rule = "must be an existing directory"
+        raise ConfigError([Problem("/root/path", rule, "config.md#configRoot", value=config.root.path)])
+    return path
+
+
+def _around_pid(document: "dict[str, Any]") -> tuple[str, str]:
+    """The text of a state before and after the pid, for the helper to put in the one that is right at that place."""
+    before, _, after = encode_json({**document, "pid": _PID_MARK}).partition(f'"{_PID_MARK}"')
+    return before, after
+
+
+def _listener_state(seccomp: "Seccomp", state: tuple[str, str]) -> tuple[str, str, str]:
+    """The container process state that goes with a notify descriptor (config-linux.md#containerprocessstate)."""
+    head = {"ociVersion": "1.3.0", "fds": ["seccompFd"], "pid": _PID_MARK, "metadata": seccomp.listener_metadata or ""}
+    before, after = _around_pid(head)
+    return before, f'{after[:-1]},"state":{state[0]}', f"{state[1]}}}"
+
+
+def listen_fds() -> int:
+    """How many descriptors from 3 on systemd handed us for the container (sd_listen_fds(3))."""
+    count, owner = os.environ.get("LISTEN_FDS", ""), os.environ.get("LISTEN_PID", "")
+    if not count.isdigit() or (owner and owner != str(os.getpid())):
+        return 0
+    return int(count)
+
+
+def with_listen_fds(config: "Config") -> "Config":
+    """The configuration with the variables by which the program finds the descriptors."""
+    count = listen_fds()
+    if not count or config.process is None:
+        return config
+    env = (*config.process.env, f"LISTEN_FDS={count}", "LISTEN_PID=1")
+    return config.replace(process=config.process.replace(env=env))
+
+
+def connect(path: str, what: str, pointer: str = "") -> socket:
+    """A connected stream socket to `path`. Raises HostError."""
+    sock = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0)
+    try:
+        sock.connect(path)
+    except OSError as error:
+        sock.close()
+        raise HostError(f"connect to the {what} `{path}`", error.errno or 22, path=path, pointer=pointer) from None
+    return sock
+
+
+def announce(options: "CreateOptions | ExecOptions", pid: int) -> None:
+    """Write the pid file and send the pidfd, for whoever watches the process."""
+    if options.pid_file:
+        directory, name = os.path.split(os.path.abspath(options.pid_file))
+        temporary = os.path.join(directory, f".{name}")
+        try:
+            with open(temporary, "w") as file:
+                file.write(str(pid))
+            os.rename(temporary, options.pid_file)
+        except OSError as error:
+            raise HostError(f"write the pid file `{options.pid_file}`", error.errno or 0) from None
+    if options.pidfd_socket:
+        pidfd, sock = os.pidfd_open(pid), connect(options.pidfd_socket, "pidfd socket")
+        try:
+            sock.sendmsg([b"pidfd"], [(SOL_SOCKET, SCM_RIGHTS, pidfd.to_bytes(4, "little"))])
+        finally:
+            sock.close()
+            os.close(pidfd)
+
+
+def _timestamp() -> str:
+    now_ns = time_ns()
+    return strftime("%Y-%m-%dT%H:%M:%S", gmtime(now_ns // 10**9)) + f".{now_ns % 10**9:09d}Z"

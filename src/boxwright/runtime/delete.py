@@ -1,0 +1,60 @@
+"""delete: undo what create made (runtime.md#runtimeDelete)."""
+
+from boxwright.errors import ConfigError, NotFoundError, StateError, UsageError
+from boxwright.host.cgroups import destroy, kill_all, thaw
+from boxwright.host.processes import kill_and_wait
+from boxwright.runtime.containers import CREATED, STOPPED, Container
+from boxwright.runtime.stop import run_poststop
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from boxwright.runtime.context import Runtime
+    from boxwright.spec.types import Config
+
+
+def delete(runtime: "Runtime", container_id: str, *, force: bool = False) -> None:
+    """Delete a stopped container: its cgroups, its directory, and run the poststop hooks.
+
+    A created one is killed first: engines count on it. With `force` so is a running or half-made one, and one that
+    does not exist is no error. Raises StateError and NotFoundError otherwise.
+    """
+    try:
+        container = Container.find(runtime, container_id)
+    except NotFoundError:
+        if force:
+            return
+        raise
+    with container:
+        status = container.status(frozen=False)
+        if status not in {STOPPED, CREATED} and not force:
+            raise StateError(container_id, status, STOPPED, hint="`delete --force` kills it first")
+        remove(container)
+
+
+def remove(container: Container) -> None:
+    """Kill what is left of it, remove what was made for it, and run the poststop hooks. The container is locked."""
+    if container.alive():
+        if container.placement.groups:
+            thaw(container.placement)
+        kill_and_wait(container.pid, container.started_at)
+    kill_all(container.placement)
+    config = _config(container)
+    destroy(container.placement)
+    if config is not None and config.linux is not None and config.linux.intel_rdt is not None:
+        from boxwright.host.resctrl import remove_groups
+
+        remove_groups(config.linux.intel_rdt, container.id)
+    container.forget()
+    if config is not None:
+        run_poststop(container, config)
+
+
+def _config(container: Container) -> "Config | None":
+    """The configuration; None for a container left half-made before it was written."""
+    try:
+        return container.config()
+    except (FileNotFoundError, ConfigError):
+        return None
+    except UsageError as error:
+        container.runtime.warn(error.message)
+        return None

@@ -1,0 +1,177 @@
+"""A program in the foreground: signals passed on, a terminal relayed, its end awaited."""
+
+import _signal
+import fcntl
+import os
+import select
+
+from boxwright.host.processes import open_pidfd, send_signal
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from types import FrameType, TracebackType
+    from typing import Self
+
+_CHUNK_BYTES = 65536
+_TIOCGWINSZ, _TIOCSWINSZ = 0x5413, 0x5414
+_NOT_PASSED_ON = frozenset(
+    {
+        _signal.SIGKILL,
+        _signal.SIGSTOP,
+        _signal.SIGCHLD,
+        _signal.SIGSEGV,
+        _signal.SIGBUS,
+        _signal.SIGFPE,
+        _signal.SIGILL,
+        _signal.SIGPIPE,
+        _signal.SIGURG,
+        _signal.SIGTSTP,
+        _signal.SIGTTIN,
+        _signal.SIGTTOU,
+        _signal.SIGPROF,
+        _signal.SIGTRAP,
+        _signal.SIGABRT,
+        _signal.SIGSYS,
+    }
+)
+
+
+def _note(_number: int, _frame: "FrameType | None") -> None:
+    """A handler that does nothing: the number comes by the wake-up descriptor."""
+
+
+class Foreground:
+    """Takes over the signals, and the terminal if there is one, until it is left."""
+
+    def __init__(self, *, terminal: bool) -> None:
+        self._terminal = terminal and os.isatty(0)
+        self._saved_terminal: list[object] | None = None
+        self._saved_handlers: dict[int, object] = {}
+        self._signals, self._wakeup = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        self._old_wakeup = -1
+        self._in_main_thread = True
+
+    def __enter__(self) -> "Self":
+        try:
+            self._old_wakeup = _signal.set_wakeup_fd(self._wakeup, warn_on_full_buffer=False)
+        except ValueError:  # not the main thread: signals are not ours there
+            self._in_main_thread = False
+            return self
+        for number in range(1, 32):
+            if number not in _NOT_PASSED_ON:
+                self._saved_handlers[number] = _signal.signal(number, _note)
+        return self
+
+    def __exit__(
+        self, _kind: "type[BaseException] | None", _error: "BaseException | None", _trace: "TracebackType | None"
+    ) -> None:
+        self._restore_terminal()
+        if self._in_main_thread:
+            for number, handler in self._saved_handlers.items():
+                _signal.signal(number, handler)  # type: ignore[arg-type]
+            _signal.set_wakeup_fd(self._old_wakeup)
+        os.close(self._signals)
+        os.close(self._wakeup)
+
+    def follow(self, pid: int, master: int = -1) -> int:
+        """Pass signals to `pid` and bytes through the terminal's `master` (owned) until it ends; its exit status."""
+        pidfd = os.pidfd_open(pid)
+        if master >= 0:
+            self._raw_terminal(master)
+        try:
+            self._relay(pidfd, master)
+        finally:
+            os.close(pidfd)
+            if master >= 0:
+                os.close(master)
+            self._restore_terminal()
+        _pid, status = os.waitpid(pid, 0)
+        return exit_status(status)
+
+    def _relay(self, pidfd: int, master: int) -> None:
+        poll = select.poll()
+        poll.register(pidfd, select.POLLIN)
+        poll.register(self._signals, select.POLLIN)
+        if master >= 0:
+            poll.register(master, select.POLLIN)
+            poll.register(0, select.POLLIN)
+        while True:
+            ready = dict(poll.poll())
+            if self._signals in ready:
+                self._pass_on(pidfd, master)
+            if 0 in ready and not _copy(0, master):
+                poll.unregister(0)
+            if master in ready and not _copy(master, 1):
+                poll.unregister(master)
+            if pidfd in ready:
+                _drain(master)
+                return
+
+    def _pass_on(self, pidfd: int, master: int) -> None:
+        for number in os.read(self._signals, 64):
+            if number == _signal.SIGWINCH and master >= 0:
+                _copy_size(master)
+            else:
+                send_signal(pidfd, number)
+
+    def _raw_terminal(self, master: int) -> None:
+        if not self._terminal:
+            return
+        import termios
+        import tty
+
+        self._saved_terminal = termios.tcgetattr(0)
+        tty.setraw(0)
+        _copy_size(master)
+
+    def _restore_terminal(self) -> None:
+        if self._saved_terminal is None:
+            return
+        import termios
+
+        termios.tcsetattr(0, termios.TCSADRAIN, self._saved_terminal)  # type: ignore[arg-type]
+        self._saved_terminal = None
+
+
+def exit_status(status: int) -> int:
+    """The exit status of a shell for a wait status: 128 + n for signal n."""
+    return 128 + os.WTERMSIG(status) if os.WIFSIGNALED(status) else os.WEXITSTATUS(status)
+
+
+def forward_until_gone(pid: int, started: int) -> None:
+    """Wait for a process that is not our child."""
+    pidfd = open_pidfd(pid, started)
+    if pidfd < 0:
+        return
+    poll = select.poll()
+    poll.register(pidfd, select.POLLIN)
+    poll.poll()
+    os.close(pidfd)
+
+
+def _copy(source: int, target: int) -> bool:
+    """Copy what is there; False at the end (EIO is how a terminal's master ends)."""
+    try:
+        data = os.read(source, _CHUNK_BYTES)
+    except OSError:
+        return False
+    view = memoryview(data)
+    while view:
+        view = view[os.write(target, view) :]
+    return bool(data)
+
+
+def _drain(master: int) -> None:
+    if master < 0:
+        return
+    os.set_blocking(master, False)
+    while _copy(master, 1):
+        continue
+
+
+def _copy_size(master: int) -> None:
+    try:
+        size = fcntl.ioctl(0, _TIOCGWINSZ, bytes(8))
+    except OSError:
+        return  # our own standard input is no terminal
+    fcntl.ioctl(master, _TIOCSWINSZ, size)

@@ -1,0 +1,53 @@
+"""run: create and start in one, in the foreground or detached."""
+
+import os
+
+from boxwright.runtime.containers import Container
+from boxwright.runtime.create import Creation
+from boxwright.runtime.delete import remove
+from boxwright.runtime.start import run_poststart
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from boxwright.runtime.context import Runtime
+    from boxwright.runtime.options import RunOptions
+
+
+def run(runtime: "Runtime", container_id: str, options: "RunOptions", document: bytes | None = None) -> int:
+    """Create a container and run its program.
+
+    Returns its exit status (128 + the signal if it was killed by one), 0 at once if `options.detach`. In the
+    foreground signals are passed on to it, and it is deleted afterwards unless `options.keep`.
+    """
+    with Creation(runtime, container_id, options, document) as creation:
+        return finish_run(creation, options)
+
+
+def finish_run(creation: Creation, options: "RunOptions") -> int:
+    """The rest of a run whose creation is prepared."""
+    container = creation.container
+    process = creation.config.process
+    terminal = bool(process and process.terminal)
+    if options.detach:
+        creation.execute()
+        run_poststart(container, creation.config)
+        return 0
+    from boxwright.runtime.foreground import Foreground
+
+    with Foreground(terminal=terminal and not options.console_socket) as foreground:
+        outcome = creation.execute()
+        try:
+            run_poststart(container, creation.config)
+            container.unlock()
+            status = foreground.follow(outcome.pid, outcome.terminal)
+        finally:
+            if not options.keep:
+                _delete(container)
+    return status
+
+
+def _delete(container: Container) -> None:
+    if not os.path.isdir(container.directory):
+        return  # somebody deleted it meanwhile
+    with container:
+        remove(container)

@@ -1,0 +1,82 @@
+"""start: open the gate, so that the program is executed (runtime.md#runtimeStart)."""
+
+import os
+
+from boxwright.errors import BoxwrightError, HookError, StateError
+from boxwright.host.processes import kill_and_wait
+from boxwright.host.spawn import receive
+from boxwright.plan import ops
+from boxwright.runtime.containers import CREATED, RUNNING, Container, state_document
+from boxwright.spec.jsontext import encode_json
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from _socket import socket
+
+    from boxwright.host.spawn import Report
+    from boxwright.runtime.context import Runtime
+    from boxwright.spec.types import Config
+
+
+def start(runtime: "Runtime", container_id: str) -> None:
+    """Let a created container run its program, and run the poststart hooks once it does.
+
+    Raises StateError if it is not created, ConfigError if it has no process, HookError or HostError if a hook or the
+    execution fails; the container is stopped then.
+    """
+    with Container.find(runtime, container_id) as container:
+        status = container.status()
+        if status != CREATED:
+            raise StateError(container_id, status, CREATED)
+        config = container.config()
+        if config.process is None:
+            from boxwright.errors import ConfigError, Problem
+
+            raise ConfigError([Problem("/process", "is required by start", "runtime.md#runtimeStart")])
+        _open_gate(container, config)
+        run_poststart(container, config)
+
+
+def _open_gate(container: Container, config: "Config") -> None:
+    try:
+        gate = container.knock()
+    except OSError:
+        raise StateError(container.id, container.status(), CREATED) from None
+    os.unlink(container.path("gate"))
+    try:
+        _wait_for_execution(container, config, gate)
+    finally:
+        gate.close()
+
+
+def _wait_for_execution(container: Container, config: "Config", gate: "socket") -> None:
+    while (report := receive(gate)) is not None:
+        if report.kind in {ops.ERROR, ops.HOOK_FAILED}:
+            kill_and_wait(container.pid, container.started_at)
+            raise _failure(container, config, report)
+        if report.kind == ops.WARNING:
+            container.runtime.warn(_failure(container, config, report).message)
+
+
+def _failure(container: Container, config: "Config", report: "Report") -> BoxwrightError:
+    """The plan is not kept: it is compiled again to tell what step it was."""
+    from boxwright.runtime.following import failure
+    from boxwright.runtime.recompile import plan_of
+
+    return failure(plan_of(container, config), config, report)
+
+
+def run_poststart(container: Container, config: "Config") -> None:
+    """Run the poststart hooks; if one fails the container is stopped (runtime.md#runtimeLifecycle, step 9)."""
+    hooks = config.hooks.poststart if config.hooks else ()
+    if not hooks:
+        return
+    from boxwright.host.hooks import run_hook
+
+    state = encode_json(state_document(container, RUNNING, container.pid))
+    for hook in hooks:
+        try:
+            run_hook("poststart", hook, state)
+        except HookError:
+            kill_and_wait(container.pid, container.started_at)
+            raise

@@ -1,0 +1,78 @@
+"""What the verbs that engines call load, in the life of a real container."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+import lacks
+from fixtures_runtime import Json, Runtime, default_config
+from loaded import base_python, unwanted
+
+pytestmark = pytest.mark.root
+
+ALL_ROOMS = frozenset({"_record", "api", "boxes", "cli", "errors", "host", "plan", "runtime", "spec"})
+# what asks only for a container that exists has no business in compiling
+VERB_ROOMS = {
+    "create": ALL_ROOMS,
+    "start": ALL_ROOMS - {"plan"},
+    "state": ALL_ROOMS - {"boxes", "plan", "spec"},
+    "kill": ALL_ROOMS - {"boxes", "plan", "spec"},
+    "exec": ALL_ROOMS,
+    "delete": ALL_ROOMS - {"plan"},
+    "run": ALL_ROOMS,
+}
+
+Loaded = dict[str, frozenset[str]]
+
+
+@pytest.fixture(scope="module")
+def loaded_by_verb(boxwright_command: str, tmp_path_factory: pytest.TempPathFactory, busybox_root: Path) -> Loaded:
+    with open(boxwright_command, "rb") as file:
+        lacks.need("a command written by tools/make-launcher", b"python" in file.readline())
+    directory = tmp_path_factory.mktemp("verbs")
+    runtime = Runtime([base_python(), "-ISXutf8", "-X", "importtime", boxwright_command], directory)
+    try:
+        return _life(runtime, directory, busybox_root)
+    finally:
+        runtime.close()
+
+
+def _life(runtime: Runtime, directory: Path, root: Path) -> Loaded:
+    long = _bundle(directory / "long", default_config("/bin/sleep", "60"), root)
+    short = _bundle(directory / "short", default_config("/bin/true"), root)
+    life = {
+        "create": runtime.create("c1", long),
+        "start": runtime.start("c1"),
+        "state": runtime.call("state", "c1"),
+        "exec": runtime.exec("c1", "/bin/true", check=True),
+        "kill": runtime.kill("c1"),
+        "delete": runtime.delete("c1", "--force"),
+        "run": runtime.run("c2", short, check=True),
+    }
+    return {verb: _imported(result.stderr) for verb, result in life.items()}
+
+
+def _bundle(path: Path, config: Json, root: Path) -> Path:
+    path.mkdir()
+    config["root"]["path"] = str(root)
+    (path / "config.json").write_text(json.dumps(config))
+    return path
+
+
+def _imported(stderr: str) -> frozenset[str]:
+    """The names in the output of `-X importtime`."""
+    lines = (line for line in stderr.splitlines() if line.startswith("import time:"))
+    return frozenset(line.rpartition("|")[2].strip() for line in lines) - {"imported package"}
+
+
+@pytest.mark.parametrize("verb", VERB_ROOMS)
+def test_a_hot_verb_loads_only_what_is_free(verb: str, loaded_by_verb: Loaded) -> None:
+    assert "boxwright.cli.main" in loaded_by_verb[verb]
+    assert unwanted(loaded_by_verb[verb]) == set()
+
+
+@pytest.mark.parametrize("verb", VERB_ROOMS)
+def test_a_hot_verb_stays_out_of_rooms_it_does_not_need(verb: str, loaded_by_verb: Loaded) -> None:
+    entered = {name.split(".")[1] for name in loaded_by_verb[verb] if name.startswith("boxwright.")}
+    assert entered <= VERB_ROOMS[verb]
