@@ -49,3 +49,9 @@ def _children(path: str) -> list[str]:
 
 def _files(path: str, prefix: str) -> frozenset[str]:
     return frozenset(name for name in os.listdir(path) if name.startswith(prefix))
+
+
+def page_sizes(group: Group) -> list[str]:
+    """The sizes of huge pages, as `2MB`, that the group has files for."""
+    sizes = {name.split(".")[1] for name in _files(group.path, "hugetlb.")}
+    return sorted(sizes)

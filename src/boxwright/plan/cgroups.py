@@ -1,6 +1,6 @@
 """Control groups: where a container goes, and the steps that make, limit and enter its groups (config-linux.md).
 
-Pure. `host.cgroups` probes the layout, looks at the site, and freezes, kills and removes.
+Pure. `host.cgroup_probe` finds the layout and looks at the site; `host.cgroups` freezes, kills and removes.
 """
 
 from boxwright.errors import ConfigError, Problem, UnsupportedError
