@@ -2,7 +2,7 @@
 
 import os
 
-from boxwright.host.cgroups import probe as probe_cgroups
+from boxwright.host.cgroup_probe import probe as probe_cgroups
 from boxwright.plan.request import HostFacts
 
 _CAP_SYS_ADMIN = 1 << 21

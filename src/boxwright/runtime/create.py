@@ -7,7 +7,8 @@ from time import gmtime, strftime, time_ns
 from boxwright.boxes.require import require
 from boxwright.errors import BoxwrightError, ConfigError, HookError, HostError, Problem
 from boxwright.host import facts as host_facts
-from boxwright.host.cgroups import destroy, inspect, kill_all
+from boxwright.host.cgroup_probe import inspect
+from boxwright.host.cgroups import destroy, kill_all
 from boxwright.host.processes import kill_and_wait, start_time
 from boxwright.host.seccomp_cache import default_program, program_for
 from boxwright.host.spawn import Helper
