@@ -1,0 +1,44 @@
+"""What a seccomp section asks of seccomp(2) beside its program: flags and the listener."""
+
+from boxwright.errors import ConfigError, Problem
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from boxwright.spec.types import Seccomp
+
+ANCHOR = "config-linux.md#configLinuxSeccomp"
+
+# linux/seccomp.h
+_NEW_LISTENER = 1 << 3
+_TSYNC_ESRCH = 1 << 4
+FLAGS: dict[str, int] = {
+    "SECCOMP_FILTER_FLAG_TSYNC": 1 << 0,
+    "SECCOMP_FILTER_FLAG_LOG": 1 << 1,
+    "SECCOMP_FILTER_FLAG_SPEC_ALLOW": 1 << 2,
+    "SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV": 1 << 5,
+}
+
+
+def uses_notify(section: "Seccomp") -> bool:
+    """Whether any rule hands system calls to a listener (SCMP_ACT_NOTIFY)."""
+    return any(rule.action == "SCMP_ACT_NOTIFY" for rule in section.syscalls)
+
+
+def filter_flags(section: "Seccomp") -> int:
+    """The flags of seccomp(2) for a section, with SECCOMP_FILTER_FLAG_NEW_LISTENER where it uses SCMP_ACT_NOTIFY.
+
+    Raises ConfigError for a flag that the standard does not name.
+    """
+    flags = 0
+    for position, name in enumerate(section.flags):
+        bit = FLAGS.get(name)
+        if bit is None:
+            raise ConfigError([Problem(section.at("flags", position), "is no seccomp flag", ANCHOR, value=name)])
+        flags |= bit
+    if not uses_notify(section):
+        # the kernel refuses it (EINVAL) where there is no listener to wait for
+        return flags & ~FLAGS["SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV"]
+    if flags & FLAGS["SECCOMP_FILTER_FLAG_TSYNC"]:
+        # both answer by return value: without this one the kernel refuses the pair (EINVAL)
+        flags |= _TSYNC_ESRCH
+    return flags | _NEW_LISTENER
