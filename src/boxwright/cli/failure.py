@@ -1,0 +1,31 @@
+"""How a failed command ends: one error entry for the engine, a readable text for people."""
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from boxwright.cli.log import Log
+    from boxwright.errors import BoxwrightError
+
+
+def report(error: "BoxwrightError", log: "Log") -> int:
+    """Write the error and return the status to leave with."""
+    log.failure(one_line(error), error.render())
+    return error.exit_code
+
+
+def one_line(error: "BoxwrightError") -> str:
+    """Message, details and hint on one line: an engine shows its user this entry and no other."""
+    parts = [error.message, *(detail.strip() for detail in error.details)]
+    if error.hint:
+        parts.append(f"hint: {error.hint}")
+    return "; ".join(parts)
+
+
+def internal(error: BaseException, log: "Log", *, debug: bool) -> None:
+    """Write an exception that is a fault of ours; with `debug`, where it arose."""
+    if debug:
+        import traceback
+
+        traceback.print_exception(error)
+    text = f"internal error: {type(error).__name__}: {error}".splitlines()[0]
+    hint = "" if debug else "\n  hint: `boxwright --debug …` shows where it arose"
+    log.failure(text, f"{text}{hint}")

@@ -1,0 +1,18 @@
+"""`pause`: suspend every process of a container."""
+
+from boxwright.cli.options import Command, parse
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from boxwright.cli.settings import Globals
+
+COMMAND = Command("pause", "suspend every process of a container", "ID", least=1, most=1)
+
+
+def run(args: list[str], settings: "Globals") -> int:
+    options = parse(COMMAND, args)
+
+    from boxwright.runtime.pause import pause
+
+    pause(settings.runtime(), options.arguments[0])
+    return 0
