@@ -12,7 +12,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-    from boxwright.api.options import Bind, BoxOptions
+    from boxwright.api.options import BoxOptions
 
     JSON = dict[str, Any]
 
@@ -93,7 +93,7 @@ class Recipe:
             "args": list(options.args),
             "env": self._environment(),
             "cwd": self._cwd(),
-            "capabilities": {name: capabilities for name in ("bounding", "effective", "permitted")},
+            "capabilities": dict.fromkeys(("bounding", "effective", "permitted"), capabilities),
             "noNewPrivileges": True,
         }
 
@@ -124,7 +124,7 @@ class Recipe:
             mounts.append(_mount("/var/tmp", "tmpfs", "tmpfs", "nosuid", "nodev", "mode=1777"))
             mounts += [_mount(path, "tmpfs", "tmpfs", "nosuid", "nodev", "mode=700") for path in HOST_PRIVATE]
             mounts += self._own_directory()
-        mounts += [_bind(bind.source, bind.destination, writable=bind.writable) for bind in self._binds()]
+        mounts += [_bind(b.source, b.destination, writable=b.writable) for b in self._options.binds]
         return mounts
 
     def _sysfs(self) -> "JSON":
@@ -135,13 +135,8 @@ class Recipe:
     def _own_directory(self) -> "list[JSON]":
         """The current directory, read-only, unless it is asked for otherwise."""
         here = os.getcwd()
-        asked_for = here in self._options.rw_paths or any(bind.destination == here for bind in self._options.binds)
+        asked_for = any(bind.destination == here for bind in self._options.binds)
         return [] if here == "/" or asked_for else [_bind(here, here, writable=False)]
-
-    def _binds(self) -> "tuple[Bind, ...]":
-        from boxwright.api.options import Bind
-
-        return (*self._options.binds, *(Bind(path, path, True) for path in self._options.rw_paths))
 
     def _linux(self) -> "JSON":
         kinds = ["pid", "ipc", "uts", "mount", "cgroup"]

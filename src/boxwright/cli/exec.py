@@ -80,7 +80,7 @@ def _execute(options: "Options", runtime: "Runtime") -> int:
             pidfd_socket=options.path("pidfd-socket"),
             preserve_fds=options.count("preserve-fds"),
             ignore_paused=options.switch("ignore-paused"),
-            cgroup=options.text("cgroup"),
+            cgroup=(options.text("cgroup"),) if options.given("cgroup") else (),
         ),
     )
 

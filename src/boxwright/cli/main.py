@@ -25,10 +25,30 @@ if TYPE_CHECKING:
 
 
 # each is the module of its name
-VERBS = (
-    "create start state kill delete run exec list ps pause resume update events spec features checkpoint restore "
-    "explain validate doctor help completion"
-).split()
+VERBS = [
+    "create",
+    "start",
+    "state",
+    "kill",
+    "delete",
+    "run",
+    "exec",
+    "list",
+    "ps",
+    "pause",
+    "resume",
+    "update",
+    "events",
+    "spec",
+    "features",
+    "checkpoint",
+    "restore",
+    "explain",
+    "validate",
+    "doctor",
+    "help",
+    "completion",
+]
 INTERRUPTED = 130
 BROKEN_PIPE = 141  # what a shell sees of a program that SIGPIPE ended
 

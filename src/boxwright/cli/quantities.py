@@ -15,7 +15,9 @@ def parse_size(word: str) -> int:
     unit = unit.strip().lower()
     scale = _UNITS.get(unit[:1]) if unit in {"", "b"} or unit[1:] in {"", "b", "ib"} else None
     if not digits or scale is None:
-        raise UsageError(f"`{word}` is no size", hint="write bytes, or a number with `k`, `m`, `g`, `t` or `p`; -1: none")
+        raise UsageError(
+            f"`{word}` is no size", hint="write bytes, or a number with `k`, `m`, `g`, `t` or `p`; -1: none"
+        )
     size = _scaled(digits, scale)
     if size > _LARGEST:
         raise UsageError(f"the size `{word}` is out of range")

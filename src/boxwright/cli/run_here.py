@@ -35,7 +35,9 @@ COMMAND = Command(
         Flag("timeout", "kill the box after this time; the status is then 124", TEXT, value="DURATION"),
         Flag("network", "`none` or `host`", TEXT, value="NETWORK", default="none"),
         Flag("tty", "give it a terminal", short="t"),
-        Flag("interactive", "let it read the standard input; `--interactive=false`: nothing", short="i", default="true"),
+        Flag(
+            "interactive", "let it read the standard input; `--interactive=false`: nothing", short="i", default="true"
+        ),
         Flag("init-system", "the command is an init system such as systemd"),
         Flag("name", "the container's id", TEXT, value="ID", default="made up"),
     ),

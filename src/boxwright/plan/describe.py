@@ -26,7 +26,7 @@ def describe(step: "Step", names: Names | None = None) -> str:
     return phrase(step, names or Names())
 
 
-def explain_failure(  # noqa: PLR0917 - the fields of a report, in its order
+def explain_failure(
     plan: "Plan",
     config: "Config | dict[str, object] | None",
     actor: int,

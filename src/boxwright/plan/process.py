@@ -3,6 +3,7 @@
 from boxwright.plan import ops
 from boxwright.plan.namespaces import is_new
 from boxwright.spec import constants
+from boxwright.spec.seccomp_constants import FLAGS as SECCOMP_FLAGS
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -183,7 +184,7 @@ class ProcessSteps:
         section: Seccomp | None = self._linux.seccomp if self._linux else None
         flags = 0
         for name in section.flags if section else ():
-            flags |= constants.SECCOMP_FLAGS[name]
+            flags |= SECCOMP_FLAGS[name]
         return ops.LoadSeccomp(program, flags, listener, state)
 
     def compile_exec(self, preserve_fds: int) -> None:

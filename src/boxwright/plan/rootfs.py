@@ -86,7 +86,7 @@ class Rootfs:
             for name in ("upper", "work", "root"):
                 b.add(ops.INIT, ops.MakeDirAt(scratch_root, name, 0o755, 0, 0), about=name)
             upper, work = f"{root.stage}/upper", f"{root.stage}/work"
-        params = (f"lowerdir={':'.join(root.lowers)}", f"upperdir={upper}", f"workdir={work}")
+        params: tuple[str, ...] = (f"lowerdir={':'.join(root.lowers)}", f"upperdir={upper}", f"workdir={work}")
         if not self._facts.privileged:
             params += ("userxattr",)
         b.add(ops.INIT, ops.FsMount(self._tree, "overlay", ("source=overlay", *params), 0), about="/")

@@ -6,7 +6,7 @@ import os
 import select
 from time import monotonic
 
-from boxwright.host.processes import open_pidfd, send_signal
+from boxwright.host.processes import send_signal
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ class Foreground:
     def __init__(self, *, terminal: bool) -> None:
         self._terminal = terminal and os.isatty(0)
         self._saved_terminal: list[object] | None = None
-        self._saved_handlers: dict[int, object] = {}
+        self._saved_handlers: dict[int, _signal.Handler] = {}
         self._signals, self._wakeup = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         self._old_wakeup = -1
         self._in_main_thread = True
@@ -70,7 +70,7 @@ class Foreground:
         self._restore_terminal()
         if self._in_main_thread:
             for number, handler in self._saved_handlers.items():
-                _signal.signal(number, handler)  # type: ignore[arg-type]
+                _signal.signal(number, handler)
             _signal.set_wakeup_fd(self._old_wakeup)
         os.close(self._signals)
         os.close(self._wakeup)
@@ -146,17 +146,6 @@ class Foreground:
 def exit_status(status: int) -> int:
     """The exit status of a shell for a wait status: 128 + n for signal n."""
     return 128 + os.WTERMSIG(status) if os.WIFSIGNALED(status) else os.WEXITSTATUS(status)
-
-
-def forward_until_gone(pid: int, started: int) -> None:
-    """Wait for a process that is not our child."""
-    pidfd = open_pidfd(pid, started)
-    if pidfd < 0:
-        return
-    poll = select.poll()
-    poll.register(pidfd, select.POLLIN)
-    poll.poll()
-    os.close(pidfd)
 
 
 def _copy(source: int, target: int) -> bool:
