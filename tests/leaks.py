@@ -6,6 +6,7 @@ whoever orphaned it; other people's processes are not looked at.
 
 import ctypes
 import os
+import re
 import shutil
 import subprocess
 import time
@@ -14,8 +15,13 @@ from pathlib import Path
 
 import pytest
 
+from processes import command_of, descendants
+
 PR_SET_CHILD_SUBREAPER = 36  # prctl(2)
 SETTLE_SECONDS = 3.0
+
+# as runtimes, engines and Python's tempfile name them; others work in /tmp too
+OUR_TEMPORARIES = r"tmp|.*(boxwright|runc|crun|container|podman|bundle)"
 
 Snapshot = dict[str, frozenset[str]]
 SNAPSHOT = pytest.StashKey[Snapshot]()
@@ -61,26 +67,25 @@ def _mounts() -> Iterator[str]:
 
 
 def _cgroups() -> Iterator[str]:
-    for directory, _, _ in os.walk("/sys/fs/cgroup"):
-        yield directory
+    """A group in which somebody else's processes live is theirs."""
+    ours = set(descendants(os.getpid()))
+    for directory, _, files in os.walk("/sys/fs/cgroup"):
+        if "cgroup.procs" in files and _members(directory) <= ours:
+            yield directory
+
+
+def _members(group: str) -> set[int]:
+    """Empty for a group that has just gone."""
+    try:
+        return {int(line) for line in Path(group, "cgroup.procs").read_text().split()}
+    except OSError:
+        return set()
 
 
 def _processes() -> Iterator[str]:
-    waiting = [os.getpid()]
-    while waiting:
-        for pid in _children(waiting.pop()):
-            waiting.append(pid)
-            if (stat := _stat(pid)) and stat[0] != "Z":
-                yield f"{pid} started {stat[19]}: {_command(pid)}"
-
-
-def _children(pid: int) -> Iterator[int]:
-    """Empty for a process that has just ended."""
-    for path in Path(f"/proc/{pid}/task").glob("*/children"):
-        try:
-            yield from map(int, path.read_text().split())
-        except (FileNotFoundError, ProcessLookupError):
-            continue
+    for pid in descendants(os.getpid()):
+        if (stat := _stat(pid)) and stat[0] != "Z":
+            yield f"{pid} started {stat[19]}: {command_of(pid)}"
 
 
 def _stat(pid: int) -> list[str]:
@@ -89,13 +94,6 @@ def _stat(pid: int) -> list[str]:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     except (FileNotFoundError, ProcessLookupError):
         return []
-
-
-def _command(pid: int) -> str:
-    try:
-        return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace").strip()
-    except (FileNotFoundError, ProcessLookupError):
-        return "ended"
 
 
 def _loops() -> Iterator[str]:
@@ -115,11 +113,11 @@ def _chains() -> Iterator[str]:
             yield line
 
 
-def _entries_of(*directories: str) -> Callable[[], Iterator[str]]:
+def _entries_of(*directories: str, named: str = "") -> Callable[[], Iterator[str]]:
     def entries() -> Iterator[str]:
         for directory in map(Path, directories):
             if directory.is_dir():
-                yield from (str(path) for path in directory.iterdir() if not path.name.startswith("pytest-of-"))
+                yield from (str(path) for path in directory.iterdir() if re.match(named, path.name))
 
     return entries
 
@@ -132,6 +130,6 @@ KINDS: dict[str, Callable[[], Iterator[str]]] = {
     "network namespaces": _entries_of("/run/netns"),
     "loop devices": _loops,
     "packet filter chains": _chains,
-    "state directories": _entries_of("/run/boxwright"),
-    "temporary files": _entries_of("/tmp", "/dev/shm", "/dev/mqueue"),
+    "state directories": _entries_of("/run/boxwright", named=r"[^.]"),
+    "temporary files": _entries_of("/tmp", "/dev/shm", "/dev/mqueue", named=OUR_TEMPORARIES),
 }

@@ -1,0 +1,50 @@
+"""crun's own tests, run with Boxwright as their runtime. What crun passes on this machine is the measure."""
+
+from pathlib import Path
+
+import crun_suite
+import pytest
+from crun_exceptions import EXCEPTIONS
+from crun_suite import OK
+
+# the suite's name to its cases, each with the verdict of its own runtime and of the one under test
+Results = dict[str, dict[str, tuple[str, str]]]
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """One test a case. Where the suite cannot be had, one test says what for."""
+    if "case" not in metafunc.fixturenames:
+        return
+    try:
+        names = crun_suite.cases(crun_suite.prepare())
+    except (pytest.skip.Exception, pytest.fail.Exception):
+        names = ["suite"]
+    metafunc.parametrize("case", names)
+
+
+@pytest.fixture(scope="session")
+def suite() -> Path:
+    return crun_suite.prepare()
+
+
+@pytest.fixture(scope="session")
+def measures(suite: Path) -> dict[str, tuple[str, bool]]:
+    return crun_suite.baseline(suite)
+
+
+def test_case(
+    case: str, suite: Path, measures: dict[str, tuple[str, bool]], runtime_path: str, peer_results: Results
+) -> None:
+    measure, crun_leaves = measures[case]
+    outcome = crun_suite.run_case(suite, case, runtime_path)
+    peer_results.setdefault("crun", {})[case] = (measure, outcome.verdict)
+    if case in EXCEPTIONS:
+        assert outcome.verdict != OK, f"the exception is stale: {EXCEPTIONS[case]}"
+        pytest.xfail(EXCEPTIONS[case])
+    if outcome.verdict == OK:
+        # some cases leave a container on purpose
+        assert crun_leaves or not outcome.left
+        return
+    if measure != OK:
+        pytest.skip(f"crun itself: {measure}")
+    pytest.fail(f"{outcome.verdict}, where crun is ok\n{outcome.output}\nleft: {outcome.left}", pytrace=False)
