@@ -172,9 +172,18 @@ class Creation:
         try:
             return follower.until_ready() if gate else follower.until_executed()
         except BoxwrightError as error:
+            self._take_back(upcalls)
             raise upcalls.error or error from None
         finally:
+            upcalls.close()
             helper.finish()
+
+    def _take_back(self, upcalls: Upcalls) -> None:
+        """A device of the host is not lost with a container that could not be made."""
+        try:
+            upcalls.undo()
+        except BoxwrightError as error:
+            self.runtime.warn(error.message)
 
     def _on_pid(self, pid: int) -> None:
         self.container.write(pid=pid, pidStart=start_time(pid))
