@@ -5,6 +5,7 @@ from boxwright._record import Record
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from boxwright.plan.cgroup_layout import CgroupLayout, CgroupPlacement, CgroupSite
+    from boxwright.plan.resctrl import ResctrlSite
 
 
 class HostFacts(Record):
@@ -56,6 +57,7 @@ class Request(Record):
     preserve_fds: int = 0
     no_pivot: bool = False
     new_keyring: bool = True
+    resctrl: "ResctrlSite | None" = None  # None: not looked at, as no configuration asks for it
 
 
 UPCALL_SYSTEMD_UNIT, UPCALL_NET_DEVICES = 1, 2
