@@ -242,8 +242,8 @@ def kernel_parameters(config: "Config") -> "Iterator[Problem]":
             yield Problem(where, "is the whole machine's: no namespace keeps it", anchor, value=name)
         elif kind not in own:
             yield Problem(where, f"needs a namespace of type `{kind}`", anchor, value=name)
-        elif sysctl.dotted(name) == "kernel.hostname" and config.hostname:
-            yield Problem(where, "is also given by `hostname`", anchor, value=name)
+        elif sysctl.dotted(name) == "kernel.hostname":
+            yield Problem(where, "is set by `hostname`", anchor, value=name)
 
 
 def host_names(config: "Config") -> "Iterator[Problem]":
