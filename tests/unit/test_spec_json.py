@@ -47,6 +47,23 @@ def test_a_problem_names_its_source():
         parse_json(b"{", source="state.json")
 
 
+def test_duplicates_are_found_at_any_depth():
+    deep = b'{"ociVersion":"1.0.0","extra":' + b"[" * 900 + b'{"a":1,"a":2}' + b"]" * 900 + b"}"
+    with pytest.raises(ConfigError, match="duplicate name `a`") as caught:
+        decode(deep)
+    assert caught.value.problems[0].pointer == "/extra" + "/0" * 900 + "/a"
+
+
+def test_a_problem_shows_no_control_characters_and_no_long_values():
+    with pytest.raises(ConfigError) as caught:
+        parse_json(json.dumps({"a": 1}).encode()[:-1] + b',"\\u001b[2J":1,"\\u001b[2J":2}')
+    assert "\x1b" not in str(caught.value)
+    assert "\\x1b[2J" in str(caught.value)
+    with pytest.raises(ConfigError) as caught:
+        decode(json.dumps(SOUND | {"hostname": ["x" * 10_000], "root": "x" * 10_000}).encode())
+    assert len(caught.value.render()) < 1000
+
+
 def _checked(text: bytes) -> None:
     """Decode and validate: nothing but ConfigError may come out, and what is sound must survive a round."""
     try:
