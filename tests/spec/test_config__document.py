@@ -33,7 +33,7 @@ def test_other_versions_are_refused(version):
     assert refused(changed("/ociVersion", version)) == {"/ociVersion"}
 
 
-@pytest.mark.spec("glossary.md#json")
+@pytest.mark.spec("glossary.md#glossaryJson")
 @pytest.mark.parametrize(
     "text",
     [b"", b"{", b"{}x", b"{} {}", b"[1,]", b'{"a":1,}', b"{'a':1}", b"\xef\xbb\xbf{}", b'{"a":"\t"}', b'"\\x"', b"01",
@@ -44,20 +44,20 @@ def test_what_is_not_json_is_refused(text):
         decode(text)
 
 
-@pytest.mark.spec("glossary.md#json")
+@pytest.mark.spec("glossary.md#glossaryJson")
 def test_a_syntax_error_has_line_and_column():
     with pytest.raises(ConfigError, match="line 3, column 10"):
         decode(b'{\n  "ociVersion": "1.0.0",\n  "root" {}\n}')
 
 
-@pytest.mark.spec("glossary.md#json")
+@pytest.mark.spec("glossary.md#glossaryJson")
 def test_duplicate_names_are_refused_where_they_stand():
     with pytest.raises(ConfigError) as caught:
         decode(b'{"ociVersion":"1.0.0","root":{"path":"a","path":"b"},"root":{"path":"a","p/":1,"p/":2}}')
     assert {problem.pointer for problem in caught.value.problems} == {"", "/root", "/root/p~1"}
 
 
-@pytest.mark.spec("glossary.md#json")
+@pytest.mark.spec("glossary.md#glossaryJson")
 @pytest.mark.parametrize("number", [b"NaN", b"Infinity", b"-Infinity", b"1e999"])
 def test_numbers_that_json_lacks_are_refused(number):
     with pytest.raises(ConfigError, match="no number of JSON"):

@@ -5,7 +5,6 @@ import re
 import pytest
 
 from boxwright.spec.constants import MOUNT_OPTIONS, fold_attribute
-from boxwright.spec.hints import mount_option_hint
 from spec_documents import changed, problems_of, refused, warned
 
 _MAPPINGS = [{"containerID": 0, "hostID": 1000, "size": 10}]
@@ -54,13 +53,6 @@ def test_tmpcopyup_is_for_tmpfs():
 @pytest.mark.spec("config.md#configLinuxMountOptions")
 def test_unknown_options_are_left_to_the_filesystem():
     assert problems_of(_mount(type="tmpfs", options=["size=64k", "szie=64k"])) == []
-    assert mount_option_hint("tmpfs", ["nosuid", "size=1", "szie=64k"]) == (
-        "tmpfs does not know the option `szie`; did you mean `size`?"
-    )
-    assert mount_option_hint("tmpfs", ["nosuid", "size=1"]) is None
-    assert mount_option_hint("ext4", ["nosiud"]) == (
-        "`nosiud` is no mount option of the standard; did you mean `nosuid`?"
-    )
 
 
 @pytest.mark.spec("config.md#configLinuxMountOptions")

@@ -1,6 +1,7 @@
 """The standard's own schemas and fixtures, next to our decoder, rules and features document."""
 
 import json
+import re
 
 import pytest
 from jsonschema import Draft4Validator
@@ -11,12 +12,14 @@ from boxwright.errors import ConfigError
 from boxwright.spec import types, types_other, types_vm
 from boxwright.spec.constants import MOUNT_OPTIONS
 from boxwright.spec.decode import decode
+from boxwright.spec.default import default_config
 from boxwright.spec.features import features
 from boxwright.spec.kinds import SpecRecord
 from boxwright.spec.names import to_json_name, to_python
 from boxwright.spec.tojson import to_json
 from boxwright.spec.types import Namespace
 from boxwright.spec.validate import validate
+from fixtures_runtime import REPOSITORY
 
 
 @pytest.fixture(scope="module")
@@ -74,6 +77,14 @@ def test_what_we_write_passes_the_schema(spec_dir, validator):
         written = to_json(config)
         assert list(validator("config-schema.json").iter_errors(written)) == []
         assert decode(json.dumps(written).encode()) == config
+
+
+@pytest.mark.spec("config.md#configuration")
+@pytest.mark.parametrize("rootless", [False, True])
+def test_the_configuration_we_propose_is_sound(validator, rootless):
+    document = default_config(rootless=rootless, uid=1000, gid=1000)
+    assert list(validator("config-schema.json").iter_errors(document)) == []
+    assert validate(decode(json.dumps(document).encode())) == []
 
 
 def _properties(schema: object, found: set[str]) -> set[str]:
@@ -135,3 +146,17 @@ def test_the_features_list_what_is_recognised():
     text = json.dumps({"ociVersion": "1.3.0", "root": {"path": "r"}, "linux": linux, "hooks": hooks}).encode()
     assert validate(decode(text)) == []
     assert document["linux"]["seccomp"]["supportedFlags"] == ["SECCOMP_FILTER_FLAG_LOG"]
+
+
+def test_every_section_that_we_name_is_there(spec_dir):
+    sections = {
+        f"{path.name}#{name}"
+        for path in spec_dir.glob("*.md")
+        for name in re.findall(r'<a name="([^"]+)"', path.read_text())
+    }
+    room = REPOSITORY / "src/boxwright/spec"
+    named = {anchor for path in room.glob("*.py") for anchor in re.findall(r"[\w-]+\.md#\w+", path.read_text())}
+    linux = (room / "validate_linux.py").read_text()
+    named |= {f"config-linux.md#configLinux{name}" for name in re.findall(r"_ANCHOR}(\w+)", linux)}
+    named.discard("config-linux.md#configLinux")  # the beginning of those above
+    assert named - sections == set()

@@ -1,6 +1,6 @@
 """JSON text in and out, on the C scanner and encoder alone: `import json` would bring `re` and `enum`.
 
-Reading is strict: UTF-8 without a byte order mark, no duplicate names (glossary.md#json), no `NaN` or
+Reading is strict: UTF-8 without a byte order mark, no duplicate names (glossary.md#glossaryJson), no `NaN` or
 `Infinity`, nothing after the document.
 """
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     JSON = Any  # what the scanner made
     Encoder = Callable[[object, int], tuple[str, ...]]
 
-_JSON_ANCHOR = "glossary.md#json"
+_JSON_ANCHOR = "glossary.md#glossaryJson"
 _BLANK = " \t\n\r"
 _INFINITY = float("inf")
 
