@@ -138,11 +138,10 @@ def net_devices(linux: "Linux") -> "Iterator[Problem]":
 
 
 def _new_name(device: "NetDevice", name: str) -> "Iterator[Problem]":
-    """A name, or a template: the kernel numbers one that ends in `%d`."""
-    plain = name.removesuffix("%d")
-    why = "has `%` elsewhere than in a last `%d`" if "%" in plain else bad_interface_name(plain or name)
-    if why is None and name != plain:
-        why = bad_interface_name(f"{plain}0")
+    """A name, or a template that ends in `%d`: the kernel puts a number there."""
+    why = bad_interface_name(name)
+    if "%" in name.removesuffix("%d"):
+        why = "has `%` elsewhere than in a last `%d`"
     if why:
         yield Problem(device.at("name"), why, device.anchor, value=name)
 
