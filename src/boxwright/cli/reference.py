@@ -8,7 +8,6 @@ from boxwright.cli.options import Command, Flag, full_name
 from boxwright.cli.run_here import COMMAND as RUN_HERE
 from boxwright.cli.settings import ROOT_COMMAND
 
-
 _INTRODUCTION = """\
 # The command line
 
