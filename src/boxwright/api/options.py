@@ -19,8 +19,7 @@ class BoxOptions(Record):
 
     The root filesystem is `rootfs`, or that of `bundle` with the rest of its configuration, or, with neither, the
     host's own. It is covered by an overlay that takes all writes and is dropped with the box, unless `overlay` is
-    off; `read_only` lets nothing be written at all. Writable `binds`, and `rw_paths`, which are seen where they are on
-    the host, are written to for real.
+    off; `read_only` lets nothing be written at all. Writable `binds` are written to for real.
 
     `env` are `NAME=VALUE` texts on top of a small default environment; `uid` and `gid` None are the caller's in a
     box made of the host's root, and the configuration's otherwise. `memory_bytes`, `cpus` (1.5 is one and a half)
@@ -34,7 +33,6 @@ class BoxOptions(Record):
     rootfs: str = ""
     bundle: str = ""
     binds: tuple[Bind, ...] = ()
-    rw_paths: tuple[str, ...] = ()
     env: tuple[str, ...] = ()
     cwd: str = ""
     uid: int | None = None

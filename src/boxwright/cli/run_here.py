@@ -66,8 +66,7 @@ def box_options(args: list[str]) -> BoxOptions:
         args=tuple(options.arguments),
         rootfs=_directory(options, "rootfs"),
         bundle=_directory(options, "bundle"),
-        binds=tuple(map(_bind, options.every("bind"))),
-        rw_paths=tuple(_existing("rw", path) for path in options.every("rw")),
+        binds=(*map(_bind, options.every("bind")), *map(_writable, options.every("rw"))),
         env=_environment(options),
         cwd=options.text("cwd"),
         uid=uid,
@@ -105,6 +104,11 @@ def _bind(word: str) -> Bind:
     if not destination.startswith("/"):
         raise UsageError(f"the destination `{destination}` of `--bind` is not an absolute path")
     return Bind(source=_existing("bind", source), destination=destination, writable=mode == "rw")
+
+
+def _writable(word: str) -> Bind:
+    source = _existing("rw", word)
+    return Bind(source=source, destination=source, writable=True)
 
 
 def _existing(flag: str, path: str) -> str:
