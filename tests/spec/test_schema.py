@@ -155,7 +155,11 @@ def test_every_section_that_we_name_is_there(spec_dir):
         for name in re.findall(r'<a name="([^"]+)"', path.read_text())
     }
     room = REPOSITORY / "src/boxwright/spec"
-    named = {anchor for path in room.glob("*.py") for anchor in re.findall(r"[\w-]+\.md#\w+", path.read_text())}
+    texts = [path.read_text() for place in (room, REPOSITORY / "tests/spec") for path in place.glob("*.py")]
+    named = {anchor for text in texts for anchor in re.findall(r"[\w-]+\.md#\w+", text)}
+    named |= {
+        f"config-linux.md#configLinux{name}" for text in texts for name in re.findall(r'_SECTION \+ "(\w+)"', text)
+    }
     linux = (room / "validate_linux.py").read_text()
     named |= {f"config-linux.md#configLinux{name}" for name in re.findall(r"_ANCHOR}(\w+)", linux)}
     named.discard("config-linux.md#configLinux")  # the beginning of those above
