@@ -55,7 +55,7 @@ def explain_failure(
     notes = [] if not text or text.strip() in cause else [f"said: {line}" for line in text.splitlines() if line.strip()]
     return HostError(
         _tried(failure),
-        errno,
+        0 if errno == e.ECANCELED else errno,  # it says only that a program failed, which the cause tells better
         path=_path_of(step),
         pointer=step.pointer,
         anchor=step.anchor,
@@ -163,10 +163,10 @@ def _mount_error(
 
 def _hook_error(op: ops.RunHook, failure: Failure) -> HookError:
     kind, pointer = failure.step.about or "a", failure.step.pointer
-    if failure.errno == e.ETIMEDOUT or (failure.errno == 0 and failure.value == -1):
+    if failure.errno == e.ETIMEDOUT:
         why = f"ran longer than {op.timeout_ms / 1000:g} s and was killed"
         return HookError(kind, op.path, why, pointer=pointer, output=failure.text)
-    if failure.errno:
+    if failure.errno != e.ECANCELED:
         why = str(HostError("be executed", failure.errno))
         hint = _HOOK_HINTS.get(failure.errno)
         return HookError(kind, op.path, why, pointer=pointer, output=failure.text, hint=hint)

@@ -168,8 +168,10 @@ def _tool(op: ops.RunTool, f: Failure) -> "Reason":
     tool = op.argv[0].rpartition("/")[2]
     if f.errno == e.ENOENT:
         return "the program is not installed", f"install the Debian package `uidmap`, which has `{tool}`"
+    if f.errno != e.ECANCELED:
+        return _NOTHING
     kind = "uid" if "uid" in tool else "gid"
-    return f.text.strip().replace("\n", "; "), f"/etc/sub{kind} must give these ids to the user"
+    return f.text.strip().replace("\n", "; ") or "it failed", f"/etc/sub{kind} must give these ids to the user"
 
 
 def _chown(_op: ops.ChownAt, f: Failure) -> "Reason":
@@ -303,7 +305,9 @@ def _cwd(op: ops.SetCwd, f: Failure) -> "Reason":
     if f.errno == e.EACCES:
         return "", f"the user of the process may not enter `{op.path}`"
     if f.errno == e.ENOENT:
-        return "", f"`{op.path}` is missing and cannot be made, or it leads out of the root file system"
+        return "", f"`{op.path}` is missing in the root file system, and a link there points nowhere"
+    if f.errno == e.EXDEV:
+        return "it leads out of the root file system", ""
     return _NOTHING
 
 

@@ -13,6 +13,7 @@ ANCHOR = "config-linux.md#configLinuxSeccomp"
 _NEW_LISTENER = 1 << 3
 _TSYNC_ESRCH = 1 << 4
 
+
 def uses_notify(section: "Seccomp") -> bool:
     """Whether the section hands system calls to a listener (SCMP_ACT_NOTIFY)."""
     notify = "SCMP_ACT_NOTIFY"
