@@ -13,6 +13,7 @@ from boxwright.plan.resctrl import ANCHOR, ResctrlSite, class_path
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from typing import Any
 
     from boxwright.spec.types import IntelRdt
 
@@ -66,3 +67,41 @@ def remove_unused(directories: "Sequence[str]") -> None:
     for path in directories:
         if os.path.isdir(path) and not read(f"{path}/tasks").strip():
             remove_groups((path,))
+
+
+def statistics(directories: "Sequence[str]") -> "dict[str, Any]":
+    """The part `intel_rdt` of a container's statistics: schemata of its class and of the default one, and what its
+    monitoring group counts, by cache. Raises OSError where a group is gone.
+    """
+    group, monitor = directories[0], directories[-1]
+    found = _schemata_statistics(group)
+    counted = f"{monitor}/mon_data"
+    domains = sorted(os.listdir(counted)) if os.path.isdir(counted) else []
+    caches = [f"{counted}/{name}" for name in domains if name.startswith("mon_L3_")]
+    mbm = [
+        {"mbm_total_bytes": _count(f"{cache}/mbm_total_bytes"), "mbm_local_bytes": _count(f"{cache}/mbm_local_bytes")}
+        for cache in caches
+    ]
+    cmt = [{"llc_occupancy": _count(f"{cache}/llc_occupancy")} for cache in caches]
+    return found | ({"mbm_stats": mbm, "cmt_stats": cmt} if caches else {})
+
+
+def _schemata_statistics(group: str) -> "dict[str, Any]":
+    found: dict[str, Any] = {}
+    root = group if os.path.isdir(f"{group}/info") else group.rpartition("/")[0]
+    for directory, suffix in ((root, "_root"), (group, "")):
+        for line in read(f"{directory}/schemata").splitlines():
+            resource = line.strip().partition(":")[0]
+            for prefix, name in (("L3", "l3_cache_schema"), ("MB", "mem_bw_schema")):
+                if resource == prefix:
+                    found[f"{name}{suffix}"] = line.strip()
+    return found
+
+
+def _count(path: str) -> int:
+    """A counter; 0 where the hardware has none, or says that it cannot tell now."""
+    try:
+        text = read(path).strip()
+    except FileNotFoundError:
+        return 0
+    return int(text) if text.isdigit() else 0

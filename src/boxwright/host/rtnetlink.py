@@ -150,7 +150,8 @@ class Routes:
                 return answers
 
     def _answers(self, *, dump: bool) -> tuple[bool, list[bytes]]:
-        whole, answers = True, []
+        whole = True
+        answers: list[bytes] = []
         while True:
             for kind, flags, sequence, body in _messages(self._socket.recv(_RECEIVE_BYTES)):
                 if sequence != self._sequence:
