@@ -18,6 +18,7 @@ USER_ANCHOR = "config.md#configUser"
 SECCOMP_ANCHOR = "config-linux.md#configLinuxSeccomp"
 DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 CAP_SYS_ADMIN = 1 << 21
+KEEP_GROUPS = (-1,)
 
 
 def environment_value(env: tuple[str, ...], name: str) -> str | None:
@@ -60,6 +61,7 @@ class ProcessSteps:
         self._linux = linux
         self._facts = facts
         self._proc = proc
+        self.keep_groups = False  # those of the caller, as the annotation of crun asks for
 
     def compile_outer(self) -> None:
         """What only the privileged side may do to the init."""
@@ -91,6 +93,8 @@ class ProcessSteps:
         process = self._process
         self._b.add(ops.INIT, ops.SetCwd(process.cwd, 0), process.at("cwd"), ANCHOR)
         path = environment_value(process.env, "PATH")
+        if environment_value(process.env, "HOME") is None:
+            self._b.add(ops.INIT, ops.FindHome(process.user.uid), process.at("env"), ANCHOR)
         op = ops.FindProgram(process.args[0], DEFAULT_PATH if path is None else path)
         self._b.add(ops.INIT, op, process.at("args", 0), ANCHOR)
 
@@ -151,7 +155,8 @@ class ProcessSteps:
         b.add(ops.INIT, ops.BoundCaps(masks[0]), process.at("capabilities", "bounding"), LINUX_ANCHOR)
         user = process.user
         b.add(ops.INIT, ops.OwnStdio(user.uid), process.at("user"), USER_ANCHOR)
-        op = ops.SetUser(user.uid, user.gid, tuple(user.additional_gids), 1)
+        groups = KEEP_GROUPS if self.keep_groups else tuple(user.additional_gids)
+        op = ops.SetUser(user.uid, user.gid, groups, 1)
         b.add(ops.INIT, op, process.at("user"), USER_ANCHOR)
         b.add(ops.INIT, ops.SetCaps(*masks[1:]), process.at("capabilities"), LINUX_ANCHOR)
         if process.no_new_privileges:

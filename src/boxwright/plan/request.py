@@ -57,6 +57,7 @@ class Request(Record):
     preserve_fds: int = 0
     no_pivot: bool = False
     new_keyring: bool = True
+    idle: bool = False  # hold the box without a program
 
 
 UPCALL_SYSTEMD_UNIT, UPCALL_NET_DEVICES = 1, 2
