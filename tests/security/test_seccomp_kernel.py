@@ -190,7 +190,8 @@ def test_32_bit_calls_meet_the_default_profile(tmp_path, int_0x80):
 )
 @pytest.mark.parametrize("action", ["SCMP_ACT_NOTIFY", "SCMP_ACT_ERRNO"])
 def test_kernel_takes_the_flags(tmp_path, flags, action):
-    section = Seccomp("SCMP_ACT_ALLOW", flags=flags, syscalls=(Syscall(("mkdirat",), action),))
+    rule = Syscall(("mkdirat",), action)
+    section = Seccomp("SCMP_ACT_ALLOW", flags=flags, listener_path="/run/agent", syscalls=(rule,))
     done = probe(tmp_path, section, "calls")
     assert done.returncode == 0, done.stderr
     listener = int(done.stdout.split()[1])

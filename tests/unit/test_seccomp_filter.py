@@ -252,7 +252,9 @@ def test_flags():
     assert not uses_notify(plain)
     assert uses_notify(Seccomp("SCMP_ACT_NOTIFY"))
     tsync = Seccomp("SCMP_ACT_ALLOW", flags=("SECCOMP_FILTER_FLAG_TSYNC", killable), syscalls=(notify,))
-    assert filter_flags(tsync) == 0b111001
+    assert filter_flags(tsync.replace(listener_path="/run/agent")) == 0b111001
+    with pytest.raises(ConfigError, match="/listenerPath"):
+        filter_flags(tsync)
     with pytest.raises(ConfigError) as caught:
         filter_flags(Seccomp("SCMP_ACT_ALLOW", flags=("SECCOMP_FILTER_FLAG_LOG", "LOG"), pointer="/linux/seccomp"))
     assert caught.value.problems[0].pointer == "/linux/seccomp/flags/1"
