@@ -2,8 +2,8 @@
 
 from boxwright.plan import ops
 from boxwright.plan.namespaces import is_new
+from boxwright.plan.seccomp_flags import filter_flags
 from boxwright.spec import constants
-from boxwright.spec.seccomp_constants import FLAGS as SECCOMP_FLAGS
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -187,9 +187,7 @@ class ProcessSteps:
         if not program:
             return None
         section: Seccomp | None = self._linux.seccomp if self._linux else None
-        flags = 0
-        for name in section.flags if section else ():
-            flags |= SECCOMP_FLAGS[name]
+        flags = filter_flags(section) if section else 0
         return ops.LoadSeccomp(program, flags, listener, state)
 
     def compile_exec(self, preserve_fds: int) -> None:

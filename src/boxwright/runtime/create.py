@@ -15,6 +15,7 @@ from boxwright.host.spawn import Helper
 from boxwright.plan.cgroups import place
 from boxwright.plan.compile import compile_create
 from boxwright.plan.request import Request, RootSource
+from boxwright.plan.seccomp_flags import uses_notify
 from boxwright.runtime.containers import CREATING, Container, state_document
 from boxwright.runtime.following import Follower, Outcome
 from boxwright.runtime.stop import run_poststop
@@ -153,7 +154,9 @@ class Creation:
         config, options = self.config, self.options
         state = _around_pid(state_document(self.container, CREATING, 1))
         seccomp = config.linux.seccomp if config.linux else None
-        listener_state = _listener_state(seccomp, state) if seccomp and seccomp.listener_path else ()
+        # listenerPath says nothing where SCMP_ACT_NOTIFY is not used
+        notify = seccomp is not None and seccomp.listener_path and uses_notify(seccomp)
+        listener_state = _listener_state(seccomp, state) if seccomp and notify else ()
         return Request(
             container_id=self.container.id,
             bundle=options.bundle,
