@@ -58,6 +58,7 @@ class Request(Record):
     preserve_fds: int = 0
     no_pivot: bool = False
     new_keyring: bool = True
+    idle: bool = False  # hold the box without a program
     resctrl: "ResctrlSite | None" = None  # None: not looked at, as no configuration asks for it
 
 

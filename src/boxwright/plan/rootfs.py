@@ -22,6 +22,7 @@ READONLY_ANCHOR = "config-linux.md#configLinuxReadonlyPaths"
 PROPAGATION_ANCHOR = "config-linux.md#configLinuxRootfsMountPropagation"
 
 O_PATH = 0o10000000
+O_RDWR = 0o2
 O_DIRECTORY = 0o200000
 _S_IFCHR, _S_IFBLK, _S_IFIFO = 0o020000, 0o060000, 0o010000
 _DEVICE_TYPES = {"c": _S_IFCHR, "u": _S_IFCHR, "b": _S_IFBLK, "p": _S_IFIFO}

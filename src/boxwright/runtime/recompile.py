@@ -4,6 +4,7 @@ from boxwright.host import facts as host_facts
 from boxwright.plan.cgroup_layout import CgroupSite
 from boxwright.plan.compile import compile_create
 from boxwright.plan.request import Request, RootSource
+from boxwright.plan.seccomp_flags import uses_notify
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -17,7 +18,7 @@ def plan_of(container: "Container", config: "Config") -> "Plan":
     facts = host_facts.probe()
     how = container.facts.get("how", {})
     seccomp = config.linux.seccomp if config.linux else None
-    listener = bool(seccomp and seccomp.listener_path)
+    listener = bool(seccomp and seccomp.listener_path and uses_notify(seccomp))
     request = Request(
         container_id=container.id,
         bundle=str(container.facts.get("bundle", "")),
