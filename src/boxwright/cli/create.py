@@ -1,5 +1,7 @@
 """`create`: make a container up to the point where its program would start."""
 
+import os
+
 from boxwright.cli.flags import CREATE_FLAGS, bundle_of
 from boxwright.cli.options import Command, parse
 
@@ -28,6 +30,7 @@ def run(args: list[str], settings: "Globals") -> int:
             no_pivot=options.switch("no-pivot"),
             no_new_keyring=options.switch("no-new-keyring"),
             preserve_fds=options.count("preserve-fds"),
+            notify_socket=os.environ.get("NOTIFY_SOCKET", ""),
         ),
     )
     return 0

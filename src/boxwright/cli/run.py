@@ -4,6 +4,8 @@
 `run [FLAG…] [--] COMMAND…`, which `run_here` does.
 """
 
+import os
+
 from boxwright.cli.flags import CREATE_FLAGS, DETACH, bundle_of
 from boxwright.cli.options import Command, Flag, UnknownFlagError, parse
 
@@ -47,6 +49,7 @@ def run(args: list[str], settings: "Globals") -> int:
             no_pivot=options.switch("no-pivot"),
             no_new_keyring=options.switch("no-new-keyring"),
             preserve_fds=options.count("preserve-fds"),
+            notify_socket=os.environ.get("NOTIFY_SOCKET", ""),
             detach=options.switch("detach"),
             keep=options.switch("keep"),
             no_subreaper=options.switch("no-subreaper"),

@@ -1,5 +1,7 @@
 """`start`: run the program of a created container."""
 
+import os
+
 from boxwright.cli.options import Command, parse
 
 TYPE_CHECKING = False
@@ -14,5 +16,5 @@ def run(args: list[str], settings: "Globals") -> int:
 
     from boxwright.runtime.start import start
 
-    start(settings.runtime(), options.arguments[0])
+    start(settings.runtime(), options.arguments[0], notify_socket=os.environ.get("NOTIFY_SOCKET", ""))
     return 0

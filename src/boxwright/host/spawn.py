@@ -147,10 +147,11 @@ def receive(sock: "socket") -> Report | None:
         return None
     if len(data) < _RECORD.size:
         return None
-    return Report(data, [fd for item in ancillary for fd in _descriptors(item)])
+    return Report(data, [fd for item in ancillary for fd in descriptors(item)])
 
 
-def _descriptors(item: "tuple[int, int, bytes]") -> list[int]:
+def descriptors(item: "tuple[int, int, bytes]") -> list[int]:
+    """The descriptors in one piece of ancillary data (unix(7)); ours from then on."""
     level, kind, data = item
     if level != SOL_SOCKET or kind != SCM_RIGHTS:
         return []

@@ -123,7 +123,7 @@ class Container:
             return
         for entry in entries:
             if entry.is_dir(follow_symlinks=False):
-                os.rmdir(entry.path)
+                _remove_directory(entry.path)
             else:
                 os.unlink(entry.path)
         os.rmdir(self.directory)
@@ -232,6 +232,13 @@ class Container:
 
     def _gate_path(self) -> str:
         return f"/proc/self/fd/{self._lock}/gate"
+
+
+def _remove_directory(path: str) -> None:
+    """One with no more than files in it: the place of an overlay, or of the notify socket."""
+    for name in os.listdir(path):
+        os.unlink(os.path.join(path, name))
+    os.rmdir(path)
 
 
 def state_document(container: Container, status: str, pid: int) -> "dict[str, Any]":

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from boxwright.plan.request import HostFacts
     from boxwright.plan.resctrl import ResctrlSite
     from boxwright.runtime.context import Runtime
+    from boxwright.runtime.notify import NotifyProxy
     from boxwright.runtime.options import CreateOptions, ExecOptions
     from boxwright.spec.types import Config, Seccomp
 
@@ -65,6 +66,7 @@ class Creation:
         self.default_seccomp: tuple[str, ...] | None = None  # the default profile for these capabilities
         self.stdio: tuple[int, ...] = ()  # borrowed descriptors for the program's 0 to 2, ours if empty
         self.idle = False  # hold the box without a program
+        self.notify: NotifyProxy | None = None  # for who starts the program
         self.container = Container.make(runtime, container_id)
 
     def __enter__(self) -> "Self":
@@ -73,6 +75,8 @@ class Creation:
     def __exit__(self, kind: object, *_exc: object) -> None:
         if kind is not None and not self.container.facts:
             self.container.forget()  # it failed before anything was begun
+        if self.notify is not None:
+            self.notify.close()
         self.container.unlock()
 
     def overlay(self, lowers: tuple[str, ...], size_bytes: int) -> None:
@@ -113,6 +117,8 @@ class Creation:
             raise
 
     def _begin(self, *, gate: bool) -> "Making":
+        if self.options.notify_socket:
+            self._open_notify(gate=gate)
         facts = host_facts.probe()
         placement = place(self.config, facts.cgroups, self.container.id, self.runtime.cgroup_driver)
         placement, site = inspect(self.config, facts.cgroups, placement)
@@ -128,6 +134,15 @@ class Creation:
             for sock in sockets:
                 sock.close()
         return Making(self, helper, gate=gate)
+
+    def _open_notify(self, *, gate: bool) -> None:
+        """Give the program a socket for sd_notify(3). Behind a gate it is `start` that binds it."""
+        from boxwright.runtime import notify
+
+        notify.make_directory(self.container)
+        self.config = notify.with_notify(self.config, self.container)
+        if not gate:
+            self.notify = notify.NotifyProxy(self.container, self.options.notify_socket)
 
     def _resctrl(self, facts: "HostFacts") -> "ResctrlSite | None":
         """Look at the classes of cache and memory bandwidth, and write down which directories will be ours."""

@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from types import FrameType, TracebackType
     from typing import Self
 
+    from boxwright.runtime.notify import NotifyProxy
+
 TIMED_OUT = 124
 _CHUNK_BYTES = 65536
 _TIOCGWINSZ, _TIOCSWINSZ = 0x5413, 0x5414
@@ -75,8 +77,12 @@ class Foreground:
         os.close(self._signals)
         os.close(self._wakeup)
 
-    def follow(self, pid: int, master: int = -1, timeout_s: float | None = None) -> int:
+    def follow(
+        self, pid: int, master: int = -1, timeout_s: float | None = None, notify: "NotifyProxy | None" = None
+    ) -> int:
         """Pass signals to `pid` and bytes through the terminal's `master` (owned) until it ends; its exit status.
+
+        What the program tells `notify` (borrowed) is passed on meanwhile.
 
         After `timeout_s` it is killed, and the status is 124, as timeout(1) has it.
         """
@@ -84,7 +90,7 @@ class Foreground:
         if master >= 0:
             self._raw_terminal(master)
         try:
-            ended = self._relay(pidfd, master, None if timeout_s is None else monotonic() + timeout_s)
+            ended = self._relay(pidfd, master, None if timeout_s is None else monotonic() + timeout_s, notify)
             if not ended:
                 send_signal(pidfd, _signal.SIGKILL)
         finally:
@@ -95,7 +101,7 @@ class Foreground:
         _pid, status = os.waitpid(pid, 0)
         return exit_status(status) if ended else TIMED_OUT
 
-    def _relay(self, pidfd: int, master: int, deadline: float | None) -> bool:
+    def _relay(self, pidfd: int, master: int, deadline: float | None, notify: "NotifyProxy | None") -> bool:
         """Until the process ends (True) or the time is up (False)."""
         poll = select.poll()
         poll.register(pidfd, select.POLLIN)
@@ -103,6 +109,8 @@ class Foreground:
         if master >= 0:
             poll.register(master, select.POLLIN)
             poll.register(0, select.POLLIN)
+        if notify is not None:
+            poll.register(notify.fileno(), select.POLLIN)
         while True:
             ready = dict(poll.poll(None if deadline is None else max(0.0, deadline - monotonic()) * 1000))
             if not ready and deadline is not None and monotonic() >= deadline:
@@ -113,6 +121,8 @@ class Foreground:
                 poll.unregister(0)
             if master in ready and not _copy(master, 1):
                 poll.unregister(master)
+            if notify is not None:
+                notify.forward()  # with what was said last, before the end is told
             if pidfd in ready:
                 _drain(master)
                 return True

@@ -8,7 +8,11 @@ if TYPE_CHECKING:
 
 
 class CreateOptions(Record):
-    """How to create. `bundle` is absolute; `config_path` is its config.json unless given."""
+    """How to create. `bundle` is absolute; `config_path` is its config.json unless given.
+
+    `notify_socket` is the address of a service manager's socket (NOTIFY_SOCKET, sd_notify(3)): the program gets one
+    whose messages are passed on to it.
+    """
 
     bundle: str
     config_path: str = ""
@@ -18,6 +22,7 @@ class CreateOptions(Record):
     no_pivot: bool = False
     no_new_keyring: bool = False
     preserve_fds: int = 0
+    notify_socket: str = ""
 
 
 class RunOptions(CreateOptions):

@@ -1,5 +1,7 @@
 """The plan of a container that exists, compiled again: only to tell which step of it failed after the gate."""
 
+import os
+
 from boxwright.host import facts as host_facts
 from boxwright.plan.cgroup_layout import CgroupSite
 from boxwright.plan.compile import compile_create
@@ -34,7 +36,12 @@ def plan_of(container: "Container", config: "Config") -> "Plan":
         no_pivot=bool(how.get("noPivot")),
         new_keyring=bool(how.get("newKeyring", True)),
     )
-    return compile_create(_without_resctrl(config), facts, request)
+    config = _without_resctrl(config)
+    if os.path.isdir(container.path("notify")):
+        from boxwright.runtime.notify import with_notify
+
+        config = with_notify(config, container)
+    return compile_create(config, facts, request)
 
 
 def _without_resctrl(config: "Config") -> "Config":

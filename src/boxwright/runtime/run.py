@@ -34,6 +34,9 @@ def finish_run(creation: Creation, options: "RunOptions", *, timeout_s: float | 
             raise UsageError("nobody would hold the terminal of a detached container", hint="use --console-socket")
         creation.execute()
         run_poststart(container, creation.config)
+        if creation.notify is not None:
+            container.unlock()
+            creation.notify.until_ready(container)
         return 0
     from boxwright.runtime.foreground import Foreground
 
@@ -42,7 +45,11 @@ def finish_run(creation: Creation, options: "RunOptions", *, timeout_s: float | 
         try:
             run_poststart(container, creation.config)
             container.unlock()
-            status = foreground.follow(outcome.pid, outcome.terminal, timeout_s)
+            if creation.notify is not None:
+                creation.notify.pid = outcome.pid
+            status = foreground.follow(outcome.pid, outcome.terminal, timeout_s, creation.notify)
+            if creation.notify is not None:
+                creation.notify.settle()
         finally:
             if not options.keep:
                 _delete(container)

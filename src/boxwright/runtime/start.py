@@ -15,11 +15,15 @@ if TYPE_CHECKING:
 
     from boxwright.host.spawn import Report
     from boxwright.runtime.context import Runtime
+    from boxwright.runtime.notify import NotifyProxy
     from boxwright.spec.types import Config
 
 
-def start(runtime: "Runtime", container_id: str) -> None:
+def start(runtime: "Runtime", container_id: str, *, notify_socket: str = "") -> None:
     """Let a created container run its program, and run the poststart hooks once it does.
+
+    With the `notify_socket` of a service manager, to a container that was created with one, this waits until the
+    program says that it is ready (sd_notify(3)), or ends, and passes on what it says until then.
 
     Raises StateError if it is not created, ConfigError if it has no process, HookError or HostError if a hook or the
     execution fails; the container is stopped then.
@@ -33,8 +37,24 @@ def start(runtime: "Runtime", container_id: str) -> None:
             from boxwright.errors import ConfigError, Problem
 
             raise ConfigError([Problem("/process", "is required by start", "runtime.md#runtimeStart")])
-        _open_gate(container, config)
-        run_poststart(container, config)
+        notify = _open_notify(container, notify_socket)
+        try:
+            _open_gate(container, config)
+            run_poststart(container, config)
+            if notify is not None:
+                container.unlock()  # the others need not wait with us
+                notify.until_ready(container)
+        finally:
+            if notify is not None:
+                notify.close()
+
+
+def _open_notify(container: Container, notify_socket: str) -> "NotifyProxy | None":
+    if not notify_socket or not os.path.isdir(container.path("notify")):
+        return None
+    from boxwright.runtime.notify import NotifyProxy
+
+    return NotifyProxy(container, notify_socket)
 
 
 def _open_gate(container: Container, config: "Config") -> None:
