@@ -4,7 +4,8 @@ The `host` here is a network namespace too, so nothing happens to the machine's 
 """
 
 import errno
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,6 +15,7 @@ from boxwright.host.netlink import MovedDevices, move_devices
 from boxwright.host.netns import in_network_namespace
 from boxwright.spec.types import NetDevice
 from fixtures_net import Netns
+from fixtures_runtime import BundleFactory, Json, Runtime, default_config
 
 pytestmark = pytest.mark.root
 
@@ -174,3 +176,44 @@ def test_devices_can_be_put_back(move: Move) -> None:
         moved.close()
     assert set(addresses(move.host.link("dev0"))) == {"192.0.2.1/24", "2001:db8::1/64"}
     assert "UP" not in move.host.link("dev0")["flags"]
+
+
+@pytest.fixture
+def in_host(move: Move, boxwright_command: str, tmp_path: Path) -> Iterator[Runtime]:
+    """The command, run where the devices are."""
+    (tmp_path / "in-host").mkdir()
+    inside = ["nsenter", f"--net=/proc/{move.host.pid}/ns/net", boxwright_command]
+    runtime = Runtime(inside, tmp_path / "in-host")
+    yield runtime
+    runtime.close()
+
+
+def config_with_device(*words: str, **changes: object) -> Json:
+    config = default_config(*words, **changes)
+    config["linux"]["netDevices"] = {"dev0": {"name": "eth0"}}
+    return config
+
+
+def test_a_container_has_the_device_when_it_runs(move: Move, in_host: Runtime, bundle: BundleFactory) -> None:
+    move.host.ip("address", "add", "192.0.2.1/24", "dev", "dev0")
+    result = in_host.run("c1", bundle(config_with_device("/bin/ip", "address", "show", "dev", "eth0")), check=True)
+    assert "inet 192.0.2.1/24" in result.stdout
+    assert ",UP" in result.stdout
+
+
+def test_a_container_that_cannot_be_made_gives_the_device_back(
+    move: Move, in_host: Runtime, bundle: BundleFactory
+) -> None:
+    move.host.ip("address", "add", "192.0.2.1/24", "dev", "dev0")
+    config = config_with_device(hooks={"createRuntime": [{"path": "/bin/false"}]})
+    result = in_host.create("c1", bundle(config), check=False)
+    assert (result.status, "createRuntime hook" in result.stderr) == (1, True)
+    assert addresses(move.host.link("dev0")) == ["192.0.2.1/24"]
+
+
+def test_the_error_names_the_line(in_host: Runtime, bundle: BundleFactory) -> None:
+    config = default_config()
+    config["linux"]["netDevices"] = {"nope": {}}
+    result = in_host.create("c1", bundle(config), check=False)
+    assert "find network device `nope`: No such device" in result.stderr
+    assert "from /linux/netDevices/nope" in result.stderr
