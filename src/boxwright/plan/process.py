@@ -30,6 +30,12 @@ def environment_value(env: tuple[str, ...], name: str) -> str | None:
     return None
 
 
+def without_repeats(env: tuple[str, ...]) -> tuple[str, ...]:
+    """The environment with each variable once, at its last value: getenv(3) would find the first."""
+    last = {entry.partition("=")[0]: entry for entry in env}
+    return env if len(last) == len(env) else tuple(last.values())
+
+
 def capability_mask(names: "tuple[str, ...] | None") -> int:
     """The set as a bit mask; unknown names are left out (validation has warned of them)."""
     mask = 0
@@ -194,7 +200,7 @@ class ProcessSteps:
         """Close what is not the program's, and become it."""
         process = self._process
         self._b.add(ops.INIT, ops.KeepFds(3 + preserve_fds), "", "runtime-linux.md#runtimeLinuxFileDescriptors")
-        self._b.add(ops.INIT, ops.Exec(process.args, process.env), process.at("args"), ANCHOR)
+        self._b.add(ops.INIT, ops.Exec(process.args, without_repeats(process.env)), process.at("args"), ANCHOR)
 
 
 def _signed(value: int) -> int:
