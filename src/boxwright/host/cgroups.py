@@ -246,7 +246,7 @@ def _signal_standing(placement: CgroupPlacement, signal: int) -> None:
 
 
 def _signal_member(pid: int, signal: int, group: Group) -> None:
-    from _signal import pidfd_send_signal  # type: ignore[import-not-found] # `signal` costs an enum
+    from _signal import pidfd_send_signal  # `signal` costs an enum
 
     try:
         descriptor = os.pidfd_open(pid)
