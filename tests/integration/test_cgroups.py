@@ -342,6 +342,46 @@ def test_exec_stays_in_the_containers_groups(box: Box, text: str) -> None:
         cgroups.placement_for_exec(box.placement, os.getpid(), (text,))
 
 
+def test_exec_goes_where_v2_lets_processes_be(v2_box: Box) -> None:
+    unified = v2_box.layout.unified()
+    need("hugetlb on cgroup v2", unified and "hugetlb" in unified.controllers)
+    v2_box.make()
+    (group,) = v2_box.placement.groups
+    child = v2_box.run("sleep", "60")
+    assert cgroups.placement_for_exec(v2_box.placement, child.pid) == v2_box.placement
+    os.mkdir(f"{group.path}/inner")
+    cgroups.write(f"{group.path}/inner/cgroup.procs", str(child.pid))
+    cgroups.write(f"{group.path}/cgroup.subtree_control", "+hugetlb")
+    found = cgroups.placement_for_exec(v2_box.placement, child.pid)
+    assert [found.path for found in found.groups] == [f"{group.path}/inner"]
+
+
+def test_a_user_finds_what_is_delegated_to_him(v2_box: Box) -> None:
+    v2_box.make()
+    (group,) = v2_box.placement.groups
+    os.mkdir(f"{group.path}/own")
+    for path in (group.path, f"{group.path}/cgroup.procs", f"{group.path}/own", f"{group.path}/own/cgroup.procs"):
+        os.chown(path, 54321, 54321)
+    answer, say = os.pipe()
+    child = os.fork()
+    if child == 0:
+        cgroups.write(f"{group.path}/own/cgroup.procs", "0")
+        os.setresgid(54321, 54321, 54321)
+        os.setresuid(54321, 54321, 54321)
+        found = probe()
+        placement = place(config("inner", {}), found, "box", "cgroupfs")
+        os.write(say, json.dumps([found.rootless, found.delegated, placement.to_json()]).encode())
+        os._exit(0)
+    os.close(say)
+    rootless, delegated, placement = json.loads(os.read(answer, 4096))
+    os.close(answer)
+    os.waitpid(child, 0)
+    assert rootless
+    assert delegated == v2_box.path
+    (placed,) = CgroupPlacement.from_json(placement).groups
+    assert placed.path == f"{group.path}/inner"
+
+
 # --- freezing and killing ---------------------------------------------------------------------------------------
 
 
@@ -485,6 +525,7 @@ def test_statistics_of_a_running_container(box: Box) -> None:
     box.make(memory={"limit": 64 * MIB}, cpu={"quota": 10000, "period": 100000}, pids={"limit": 9})
     child = box.python("x = bytearray(8 << 20)\nwhile True: pass")
     assert until(lambda: statistics(box.placement)["cpu"]["throttling"].get("throttledPeriods"))
+    assert until(lambda: statistics(box.placement)["memory"]["usage"].get("usage", 0) > 8 * MIB)
     found = statistics(box.placement)
     assert found["cpu"]["usage"]["total"] > 0
     assert found["cpu"]["usage"]["total"] == pytest.approx(sum(found["cpu"]["usage"]["percpu"]), rel=0.5)
