@@ -4,6 +4,7 @@ import hashlib
 import io
 import json
 import os
+import shutil
 import subprocess
 import tarfile
 from collections.abc import Mapping, Sequence
@@ -121,8 +122,11 @@ def _remove_link(name: str) -> None:
 
 
 def _remove_if_empty(name: str) -> None:
+    """An engine's state directory for good, where only what the runtime keeps for its next start is left in it."""
     for directory, _, _ in os.walk(name, topdown=False):
-        if not os.listdir(directory):
+        if directory.endswith("/.cache"):
+            shutil.rmtree(directory)
+        elif not os.listdir(directory):
             os.rmdir(directory)
 
 

@@ -114,7 +114,7 @@ def test_run_gives_output_and_status(containerd: Containerd) -> None:
 
 def test_a_program_that_is_not_there_is_an_error(containerd: Containerd) -> None:
     said = containerd.call(*containerd._run("--rm"), IMAGE, containerd.name(), "/no/such/program", status=1)
-    assert "no such file or directory" in said.stderr
+    assert "no such file or directory" in said.stderr.lower()
 
 
 def test_a_terminal_is_given(containerd: Containerd) -> None:
