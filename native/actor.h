@@ -105,7 +105,7 @@ _Noreturn void end_quietly(struct actor *me);
 /* Kill the init and the joiner: we failed, so they must not go on. */
 void kill_others(struct actor *me);
 
-/* --- seccomp.c and ops_process.c --- */
+/* --- ops_process.c --- */
 
 /* Make everything ready for the `Exec` ahead, so that nothing but execve(2) is left to call. */
 int prepare_exec(struct actor *me, const struct Exec *op);

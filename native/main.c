@@ -105,7 +105,8 @@ static int run(int base)
     if (!open_plan(&me->plan, base))
         return USAGE;
     take_inherited(me);
-    long rc = sys(close_range, base, base + 1 + (long)me->plan.inherited, CLOSE_RANGE_CLOEXEC_FLAG);
+    /* Also what somebody who started the runtime has left open: the program gets what is below `base`. */
+    long rc = sys(close_range, base, EVERY_FD, CLOSE_RANGE_CLOEXEC_FLAG);
     if (rc == 0)
         rc = map_shared(me);
     if (rc < 0) {

@@ -105,6 +105,8 @@ int do_SetMemoryPolicy(struct actor *me, const struct SetMemoryPolicy *op)
 int do_SetUmask(struct actor *me, const struct SetUmask *op)
 {
     me->umask = (mode_t)op->mask & 0777;
+    if (me->argv) /* `Exec` is made ready: too late to leave it to that */
+        (void)sys(umask, me->umask);
     return 0;
 }
 

@@ -105,16 +105,18 @@ static int load_filter(const struct LoadSeccomp *op, unsigned long flags)
     return (int)sys(seccomp, SECCOMP_MODE_FILTER, flags, &filter);
 }
 
-/* Nothing but execve(2) is to be called once the filter holds, if `Exec` comes next. */
-static int prepare_next(struct actor *me)
+/* Do now what `Exec` would do before execve(2): once the filter holds, each of its system calls would need to be
+ * allowed. A hook in between needs our signal dispositions as they are. */
+static int prepare_ahead(struct actor *me)
 {
-    enum { EXEC = 77 };
+    enum { HOOK = 8, EXEC = 77 };
     struct steps ahead = me->todo;
     struct step step;
     union arguments arguments;
-    if (!steps_next(&ahead, &step) || step.code != EXEC || !step_arguments(&step, &arguments))
-        return 0;
-    return prepare_exec(me, &arguments.Exec);
+    while (steps_next(&ahead, &step) && step.code != HOOK)
+        if (step.code == EXEC && step_arguments(&step, &arguments))
+            return prepare_exec(me, &arguments.Exec);
+    return 0;
 }
 
 static int load_with_listener(struct actor *me, const struct LoadSeccomp *op)
@@ -144,7 +146,7 @@ static int load_with_listener(struct actor *me, const struct LoadSeccomp *op)
 
 int do_LoadSeccomp(struct actor *me, const struct LoadSeccomp *op)
 {
-    int rc = prepare_next(me);
+    int rc = prepare_ahead(me);
     if (rc < 0)
         return rc;
     return op->listener == NO_SLOT ? load_filter(op, (unsigned long)op->flags) : load_with_listener(me, op);

@@ -6,19 +6,17 @@ The helper's init is a child of the process that spawned the outer (CLONE_PARENT
 import array
 import fcntl
 import os
-import shutil
 import signal
 import socket
 import struct
 import subprocess
 from pathlib import Path
-from typing import NamedTuple
-
-import pytest
+from typing import NamedTuple, Self
 
 from boxwright.plan import ops
 from boxwright.plan.encode import encode
 from boxwright.plan.ops import Op, Plan, Step
+from lacks import find_program, need, need_program
 
 ROOT = Path(__file__).resolve().parent.parent
 NATIVE = ROOT / "native"
@@ -48,19 +46,12 @@ class Report(NamedTuple):
 
 def helper_path() -> Path:
     """The helper, built from the present sources; skips by name where no C compiler is."""
-    if not (shutil.which("musl-gcc") or shutil.which("cc")) or not shutil.which("make"):
-        lack("C compiler")
+    need("C compiler", find_program("musl-gcc") or find_program("cc"))
+    need_program("make")
     with open(NATIVE / "Makefile", "rb") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         subprocess.run(["make", "-s", "-C", str(NATIVE)], check=True)
     return NATIVE / "build" / "boxwright-helper"
-
-
-def lack(thing: str) -> None:
-    """Skip a test by the name of what is missing, or fail where everything must be there."""
-    if os.environ.get("BOXWRIGHT_TESTS_STRICT") == "1":
-        pytest.fail(f"lacks: {thing}")
-    pytest.skip(f"lacks: {thing}")
 
 
 def plan_of(outer=(), joiner=(), init=(), inherited=(), slots=64) -> Plan:
@@ -151,7 +142,7 @@ class Running:
         """The reports of one kind so far."""
         return [report for report in self.reports if report.kind == kind]
 
-    def __enter__(self) -> "Running":
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_exc: object) -> None:

@@ -67,9 +67,9 @@ class Problem:
 
     def __str__(self) -> str:
         where = self.pointer or "/"
-        shown = "" if self.value is None else f" = {self.value!r}"
+        shown = "" if self.value is None else f" = {shorten(repr(self.value))}"
         section = f" ({self.anchor})" if self.anchor else ""
-        return f"{where}{shown}: {self.rule}{section}"
+        return printable(f"{shorten(where)}{shown}: {shorten(self.rule)}{section}")
 
     def __repr__(self) -> str:
         return f"Problem({self.pointer!r}, {self.rule!r}, {self.anchor!r})"
@@ -200,6 +200,19 @@ class GuestError(BoxwrightError):
 def _shown(value: object) -> str:
     """A value of the document as it stands there."""
     return f'"{value}"' if isinstance(value, str) else repr(value)
+
+
+def printable(text: str) -> str:
+    """The text with control characters escaped: names out of a document must not steer a terminal."""
+    if text.isprintable():
+        return text
+    return "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in text)
+
+
+def shorten(text: str, most: int = 200) -> str:
+    """The text, cut in its middle where it is longer than `most` letters."""
+    half = most // 2
+    return text if len(text) <= most else f"{text[:half]}…{text[-half:]}"
 
 
 def describe_errno(number: int) -> str:

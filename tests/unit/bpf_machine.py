@@ -8,7 +8,7 @@ _INSTRUCTION = struct.Struct("=HBBI")
 _DATA = struct.Struct("=IIQ6Q")
 
 
-class Crash(AssertionError):
+class RefusedError(AssertionError):
     """The program does what the kernel's verifier would refuse."""
 
 
@@ -27,14 +27,14 @@ def run(instructions, data):
     at = 0
     while True:
         if not 0 <= at < len(instructions):
-            raise Crash(f"jump out of the program to {at}")
+            raise RefusedError(f"jump out of the program to {at}")
         code, if_true, if_false, k = instructions[at]
         at += 1
         if code == 0x06:
             return k
         if code == 0x20:
             if k % 4 or k + 4 > len(data):
-                raise Crash(f"load at {k}")
+                raise RefusedError(f"load at {k}")
             (accumulator,) = struct.unpack_from("=I", data, k)
         elif code == 0x54:
             accumulator &= k
@@ -49,7 +49,7 @@ def run(instructions, data):
             }[code]
             at += if_true if holds else if_false
         else:
-            raise Crash(f"opcode {code:#x}")
+            raise RefusedError(f"opcode {code:#x}")
 
 
 class _ArgCmp(ctypes.Structure):

@@ -2,20 +2,22 @@
 
 import subprocess
 
-from helper_harness import NATIVE, helper_path
-
 from boxwright.plan import ops
 from boxwright.plan.ops import Op
+from helper_harness import NATIVE, helper_path
 
 LETTERS = {"int": "i", "str": "s", "bytes": "b", "tuple[str, ...]": "S", "tuple[int, ...]": "I"}
+
+
+def _letter(kind: object) -> str:
+    return LETTERS[kind.__name__ if kind in (int, str, bytes) else str(kind)]
 
 
 def _python_operations() -> dict[int, tuple[str, str, str]]:
     return {
         op.CODE: (
             op.__name__,
-            "".join(LETTERS[getattr(kind, "__name__", None) if isinstance(kind, type) and kind in (int, str, bytes)
-                            else str(kind)] for kind in op._kinds.values()) or "-",
+            "".join(map(_letter, op._kinds.values())) or "-",
             ",".join(op._fields) or "-",
         )
         for op in Op.__subclasses__()

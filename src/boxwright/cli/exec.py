@@ -33,7 +33,7 @@ COMMAND = Command(
         Flag("process-label", "its SELinux label", TEXT, value="LABEL"),
         PRESERVE_FDS,
         Flag("ignore-paused", "do not refuse a paused container"),
-        Flag("cgroup", "put it into this cgroup below the container's", TEXT, value="[CONTROLLER:]PATH"),
+        Flag("cgroup", "put it into this cgroup below the container's", LIST, value="[CONTROLLER:]PATH"),
     ),
     least=1,
     most=None,
@@ -80,7 +80,7 @@ def _execute(options: "Options", runtime: "Runtime") -> int:
             pidfd_socket=options.path("pidfd-socket"),
             preserve_fds=options.count("preserve-fds"),
             ignore_paused=options.switch("ignore-paused"),
-            cgroup=(options.text("cgroup"),) if options.given("cgroup") else (),
+            cgroup=options.every("cgroup"),
         ),
     )
 

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 # each is the module of its name
-VERBS = [
+VERBS = (
     "create",
     "start",
     "state",
@@ -48,7 +48,7 @@ VERBS = [
     "doctor",
     "help",
     "completion",
-]
+)
 INTERRUPTED = 130
 BROKEN_PIPE = 141  # what a shell sees of a program that SIGPIPE ended
 

@@ -119,7 +119,7 @@ class Options:
             raise UsageError(f"`--{name}` cannot be negative: `{number}`")
         return number
 
-    def every(self, name: str) -> "Sequence[str]":
+    def every(self, name: str) -> tuple[str, ...]:
         """All values of a flag, in order."""
         return tuple(self._given.get(name, ()))
 

@@ -16,13 +16,16 @@ if TYPE_CHECKING:
 
 
 def run_hook(kind: str, hook: "Hook", state: str) -> None:
-    """Run one hook with the state on its stdin and wait for it. Raises HookError on a failure or a timeout."""
+    """Run one hook with the state on its stdin and wait for it. Raises HookError on a failure or a timeout.
+
+    A hook that names no environment gets ours.
+    """
     stdin = os.memfd_create("state", os.MFD_CLOEXEC)
     try:
         os.write(stdin, state.encode())
         os.lseek(stdin, 0, os.SEEK_SET)
         actions = [(os.POSIX_SPAWN_DUP2, stdin, 0), (os.POSIX_SPAWN_DUP2, 2, 1)]
-        env = dict(entry.partition("=")[::2] for entry in hook.env)
+        env = dict(entry.partition("=")[::2] for entry in hook.env) or os.environ
         try:
             pid = os.posix_spawn(hook.path, hook.args or (hook.path,), env, file_actions=actions, setpgroup=0)
         except OSError as error:

@@ -101,13 +101,7 @@ class SyscallNumbers:
             return self._multiplexed(arch, name, "socketcall", -100 - found, _SOCKETCALL_MASK)
         if found in _IPC:
             return self._multiplexed(arch, name, "ipc", -200 - found, _IPC_MASK)
-        if found != _ERROR:
-            return Number(None)
-        if name in _UNIFIED:
-            return Number(arch.first_number + _UNIFIED[name])
-        if name in _X86_64_ONLY:
-            return Number(_X86_64_ONLY[name] if arch.name == "SCMP_ARCH_X86_64" else None)
-        return None
+        return _newer_than_library(arch, name) if found == _ERROR else Number(None)
 
     def _multiplexed(self, arch: Arch, name: str, multiplexer: str, operation: int, mask: int) -> Number:
         number = self._resolve_raw(arch, multiplexer)
@@ -140,6 +134,14 @@ class SyscallNumbers:
         encoded = name.encode("utf-8", "surrogateescape")
         found: int = self._library.seccomp_syscall_resolve_name_arch(arch.token, encoded)
         return found
+
+
+def _newer_than_library(arch: Arch, name: str) -> Number | None:
+    if name in _UNIFIED:
+        return Number(arch.first_number + _UNIFIED[name])
+    if name in _X86_64_ONLY:
+        return Number(_X86_64_ONLY[name] if arch.name == "SCMP_ARCH_X86_64" else None)
+    return None
 
 
 def _load_library() -> ctypes.CDLL:

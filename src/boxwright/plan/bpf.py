@@ -148,8 +148,7 @@ class Assembler:
                     continue
                 need = far.get(index, 0)
                 for bit, name in zip((1, 2), targets, strict=True):
-                    # two more may stand between, the long jumps of this very branch
-                    if self._target(name, index, at) - at[index] + 1 > _REACH:
+                    if self._target(name, index, at) - at[index] - 1 > _REACH:
                         need |= bit
                 if need != far.get(index, 0):
                     far[index] = need

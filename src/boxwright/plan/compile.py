@@ -47,6 +47,7 @@ class _Create:
             process = ProcessSteps(b, self._config.process, self._linux, self._facts, proc)
         entry = self._groups()
         mounts.compile_sources()
+        rootfs.compile_sources()
         compile_clone(b, self._config, self._facts, entry.clone_slot)
         self._outer_after_clone(process)
         self._arrive(proc, entry)
@@ -55,6 +56,7 @@ class _Create:
         if rootfs.own_mounts:
             rootfs.compile_devices()
         rootfs.compile_console()
+        rootfs.compile_cwd()
         self._sysctls(proc)
         self._hooks_before_pivot()
         rootfs.compile_walls()
@@ -111,9 +113,17 @@ class _Create:
             b.add(ops.INIT, ops.LoopbackUp(), "/linux/namespaces", "config-linux.md#configLinuxNamespaces")
 
     def _sysctls(self, proc: int) -> None:
-        for key, value in (self._linux.sysctl if self._linux else {}).items():
-            name = "sys/" + key.replace(".", "/") if "/" not in key else f"sys/{key}"
-            self._b.add(ops.INIT, ops.WriteAt(proc, name, value.encode()), f"/linux/sysctl/{key}", SYSCTL_ANCHOR)
+        if not self._linux or not self._linux.sysctl:
+            return
+        from boxwright.spec.sysctl import sysctl_path
+
+        for key, value in self._linux.sysctl.items():
+            self._b.add(
+                ops.INIT,
+                ops.WriteAt(proc, f"sys/{sysctl_path(key)}", value.encode()),
+                f"/linux/sysctl/{key}",
+                SYSCTL_ANCHOR,
+            )
 
     def _hooks_before_pivot(self) -> None:
         b, hooks = self._b, self._config.hooks
@@ -132,7 +142,8 @@ class _Create:
         for hook in hooks:
             timeout_ms = (hook.timeout or 0) * 1000
             argv = tuple(hook.args) or (hook.path,)
-            op = ops.RunHook(hook.path, argv, tuple(hook.env), timeout_ms, self._request.state, pid_of)
+            env = tuple(hook.env) or self._request.environment
+            op = ops.RunHook(hook.path, argv, env, timeout_ms, self._request.state, pid_of)
             self._b.add(actor, op, hook.pointer, HOOKS_ANCHOR, about=kind)
 
     def _program(self, process: "ProcessSteps | None") -> None:

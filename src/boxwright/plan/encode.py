@@ -6,6 +6,8 @@ Layout, all little endian:
              then for each of the three actors u32 offset, u32 count
     step     u16 code, u16 flags (1: soft), u32 length of the arguments, the arguments
 
+The three sections follow the header and each other without gaps, up to the total length.
+
 `native/plan.h` reads it, checking every length; it trusts nothing in it.
 """
 

@@ -8,6 +8,10 @@ fill the others. Every descriptor in a slot is close-on-exec. `-1` is no slot. A
 filled before the fork is there for the forked ones also.
 
 Wire types: int → 8 bytes little endian, signed; str and bytes → u32 length, the bytes, a NUL; tuple → u32 count, items.
+A str holds no NUL.
+
+The helper works with umask 0, so a mode is the mode that results. From its start every descriptor above those of the
+program is close-on-exec, whoever left it open.
 """
 
 from boxwright._record import Record
@@ -102,8 +106,8 @@ class WriteChildFile(Op):
 
 class RunTool(Op):
     """Run `argv` (argv[0] is an absolute path) with an empty environment and wait for it; `%p` as an argument
-    becomes the pid of `actor`. A status other than 0 is an error, with what the tool wrote on stderr as the
-    report's text.
+    becomes the pid of `actor`. A status other than 0 is ECANCELED, with the wait status as the report's value and the
+    end of what the tool wrote as its text. The tool runs as a hook does (see `RunHook`), without a timeout.
     """
 
     CODE = 7
@@ -116,8 +120,12 @@ class RunHook(Op):
 
     The state's text is `state` joined by the container's pid in decimal: as this actor's runtime sees it
     (PID_OF_CHILD) or as the init sees itself (PID_OF_SELF). `timeout_ms` 0 is none; on a timeout the hook is
-    killed. stdout and stderr are collected; their last 1024 bytes are the text of the report if it fails. EPIPE on
-    stdin is no failure. Reports HOOK_FAILED with the wait status, or -1 for a timeout.
+    killed with what it has started. stdout and stderr are collected; their last 1024 bytes are the text of the report
+    if it fails. EPIPE on stdin is no failure. Reports HOOK_FAILED with the wait status and ECANCELED, or -1 and
+    ETIMEDOUT; a hook that cannot be executed is an ERROR with execve's errno. A soft step reports the same as WARNING.
+
+    The hook gets descriptors 0 to 2 only, default signal dispositions, a session of its own and the umask that the
+    runtime was started with; the namespaces are those of the actor.
     """
 
     CODE = 8
@@ -169,7 +177,9 @@ class Clone(Op):
 
 
 class Post(Op):
-    """Let `actor` go past its next `Await` of us; carries the init's pid as the outer sees it."""
+    """Let `actor` go past its next `Await` of us. The init's pid needs no carrying: the kernel writes it to memory that
+    all actors share (CLONE_PARENT_SETTID) before the init runs. If `actor` ended, end without a report.
+    """
 
     CODE = 22
     actor: int
@@ -189,8 +199,9 @@ class Ready(Op):
 
 
 class Upcall(Op):
-    """Ask Python to do what `token` names (systemd scope, network devices) with the init's pid, and wait for its
-    answer, an errno or 0.
+    """Ask Python to do what `token` names (systemd scope, network devices) and wait for its answer, an errno or 0.
+
+    The report's value is the init's pid; Python knows the token by the step.
     """
 
     CODE = 25
@@ -199,7 +210,7 @@ class Upcall(Op):
 
 class Gate(Op):
     """Wait until somebody connects to the listening SEQPACKET socket in `slot`; that connection takes the place of
-    the report socket.
+    the report socket. `slot` stays open until it is closed or the program is executed.
     """
 
     CODE = 26
@@ -207,7 +218,9 @@ class Gate(Op):
 
 
 class DieWithParent(Op):
-    """prctl(PR_SET_PDEATHSIG, SIGKILL), so that a killed runtime leaves no half-made container."""
+    """prctl(PR_SET_PDEATHSIG, SIGKILL), so that a killed runtime leaves no half-made container. Armed again after
+    `BecomeRoot` and `SetUser`, which clear it, until `Ready`.
+    """
 
     CODE = 27
 
@@ -333,7 +346,7 @@ class SetAttr(Op):
 
 class Userns(Op):
     """Make a user namespace with these maps (the text of uid_map and gid_map) in `slot`, for id-mapped mounts. Its
-    maker ends at once.
+    maker ends at once. Actor: one whose /proc shows its own pid namespace (outer).
     """
 
     CODE = 44
@@ -391,8 +404,9 @@ class Reconfigure(Op):
 
 
 class CopyUp(Op):
-    """Copy what is in the directory `source` (slot) to the still detached mount in `tree`: types, modes, owners,
-    times, links; not beyond its filesystem.
+    """Copy what is in the directory `source` (slot) to the still detached and writable mount in `tree`: types, modes,
+    owners, times, symbolic links, of `source` itself too. Not copied: what is mounted below it (those directories stay
+    empty), extended attributes, that files are hard links of each other. More than 64 levels are ELOOP.
     """
 
     CODE = 49
@@ -402,9 +416,9 @@ class CopyUp(Op):
 
 class MakeNode(Op):
     """Make sure of the device node `path` in `root`: parents as in `Resolve`, mknodat with `mode` (type bits
-    included), chmod, chown.
+    included), fchownat by descriptor.
 
-    A node there already is kept if type and numbers match, else EEXIST.
+    A node there already is kept as it is if type and numbers match, else EEXIST.
     """
 
     CODE = 50
@@ -449,7 +463,8 @@ class Console(Op):
 
 class Mask(Op):
     """Make `path` in `root` unreadable: the null device in slot `null` over a file, an empty read-only tmpfs over
-    a directory. A missing path is no error. `null` is verified to be the character device 1:3.
+    a directory. A missing path is no error. `null` is verified to be the character device 1:3 (ENXIO), and must have
+    been opened in the actor's own mount namespace, as the kernel binds from there only.
     """
 
     CODE = 53
@@ -479,7 +494,7 @@ class PivotRoot(Op):
 
 class MoveRoot(Op):
     """As `PivotRoot` where pivot_root is not to be had (initramfs): unmount or cover /proc and /sys of the old
-    root, MS_MOVE the mount over /, chroot.
+    root, MS_MOVE the mount over /, chroot. `path` is for messages: the root is taken by its slot.
     """
 
     CODE = 56
@@ -495,8 +510,8 @@ class Chroot(Op):
 
 
 class MakeDirAt(Op):
-    """mkdirat `name` (one or more components, created as in `Resolve`) beneath the detached or attached mount in
-    `directory`, with `mode` and owner.
+    """mkdirat `name` (one or more components, created as in `Resolve` with NO_SYMLINKS) beneath the detached or
+    attached mount in `directory`, with `mode` and owner; one that is there gets the owner.
     """
 
     CODE = 58
@@ -511,7 +526,9 @@ class MakeDirAt(Op):
 
 
 class SetCwd(Op):
-    """chdir(`path`), created if missing and `create`; then getcwd(2) must be absolute (CVE-2024-21626)."""
+    """chdir(`path`), created if missing and `create`; then getcwd(2) must be absolute, or it is EXDEV
+    (CVE-2024-21626).
+    """
 
     CODE = 60
     path: str
@@ -529,7 +546,7 @@ class SetRlimit(Op):
 
 class SetUser(Op):
     """setgroups, setresgid, setresuid; with `keep_caps` the permitted set survives (PR_SET_KEEPCAPS). setgroups is
-    skipped when `groups` is empty and the user namespace denies it.
+    not an error when `groups` is empty and the user namespace denies it.
     """
 
     CODE = 62
@@ -540,7 +557,9 @@ class SetUser(Op):
 
 
 class BoundCaps(Op):
-    """Drop from the bounding set all that `keep` (a bit mask) does not have."""
+    """Drop from the bounding set all that `keep` (a bit mask) does not have. What is to be kept and is not in the set
+    is a WARNING whose value is the missing mask.
+    """
 
     CODE = 63
     keep: int
@@ -567,7 +586,11 @@ class NoNewPrivs(Op):
 class LoadSeccomp(Op):
     """seccomp(2) SECCOMP_SET_MODE_FILTER with the BPF `program` and `flags`. With `listener` (a connected AF_UNIX
     stream in a slot) the notify descriptor is sent there with the text `state` joined by the init's pid as the
-    outer sees it, by a process that shares our descriptors and is not filtered, and the connection is closed.
+    outer sees it, by a second thread that the filter does not bind, and the connection is closed. NEW_LISTENER is
+    added to the flags then, and TSYNC left out, which would bind that thread and means nothing for the one that
+    remains.
+
+    What `Exec` needs besides execve(2) is done before the filter is loaded, unless a hook comes in between.
     """
 
     CODE = 66
@@ -622,14 +645,16 @@ class SetAffinity(Op):
 
 
 class SetUmask(Op):
-    """umask(2)."""
+    """umask(2) of the program, from `Exec` on, and of hooks that run later. Without it: the runtime's."""
 
     CODE = 72
     mask: int
 
 
 class DupTo(Op):
-    """dup2 the slot to descriptor `number`, which stays open in the program."""
+    """dup2 the slot to descriptor `number`, which stays open in the program. It must be below those of the helper
+    (EINVAL).
+    """
 
     CODE = 73
     slot: int
@@ -653,8 +678,8 @@ class KeepFds(Op):
 
 
 class FindProgram(Op):
-    """Look for `name` as execvp does, in the colon-separated `path`, and keep what was found for `Exec`: an
-    executable regular file.
+    """Look for `name` as execvp does, in the colon-separated `path` (an empty element is the current directory), and
+    keep what was found for `Exec`: an executable regular file. ENOENT, or EACCES if there was only one not to execute.
     """
 
     CODE = 76
@@ -675,7 +700,7 @@ class Exec(Op):
 class SetDeviceFilter(Op):
     """Load `program` (struct bpf_insn array, BPF_PROG_TYPE_CGROUP_DEVICE) and attach it to the cgroup v2 directory
     `path`, in the place of what an earlier one of ours left there (all programs attached to that very cgroup are
-    detached).
+    detached). The text of a report is the end of the verifier's log.
     """
 
     CODE = 80
@@ -684,6 +709,9 @@ class SetDeviceFilter(Op):
 
 
 # --- what the helper answers ------------------------------------------------------------------------------------
+# One SEQPACKET message each: u32 kind, u32 actor, u32 index of the step, i32 errno, i64 value, then up to 1024 bytes of
+# text. An ERROR or HOOK_FAILED is the last of its actor, which ends with status 1; one of the outer also kills the
+# joiner and the init. The end of the stream is the execution of the program or the end of all actors.
 
 ERROR, CHILD_PID, JOINER_PID, READY, UPCALL, WARNING, HOOK_FAILED, TERMINAL = 1, 2, 3, 4, 5, 6, 7, 8
 

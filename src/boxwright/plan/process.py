@@ -89,7 +89,7 @@ class ProcessSteps:
     def compile_program(self) -> None:
         """Working directory and program: found at create, so that what is missing is an error of create."""
         process = self._process
-        self._b.add(ops.INIT, ops.SetCwd(process.cwd, 1), process.at("cwd"), ANCHOR)
+        self._b.add(ops.INIT, ops.SetCwd(process.cwd, 0), process.at("cwd"), ANCHOR)
         path = environment_value(process.env, "PATH")
         op = ops.FindProgram(process.args[0], DEFAULT_PATH if path is None else path)
         self._b.add(ops.INIT, op, process.at("args", 0), ANCHOR)

@@ -48,6 +48,7 @@ class Request(Record):
     placement: "CgroupPlacement"
     site: "CgroupSite"
     state: tuple[str, str]  # the text of the state around the pid, status `creating`
+    environment: tuple[str, ...] = ()  # for hooks that name none of their own
     seccomp: bytes = b""
     gate: bool = False  # wait for `start`; else execute at once
     console: bool = False  # the master goes to an inherited socket `console`; else with the report

@@ -7,9 +7,11 @@ from boxwright.spec.constants import MOUNT_ATTR_RDONLY, MS_PRIVATE, MS_REC, MS_S
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from boxwright.plan.builder import Builder
     from boxwright.plan.request import HostFacts, Request
-    from boxwright.spec.types import Config, Device
+    from boxwright.spec.types import Config, Device, IDMapping
 
 ROOT_ANCHOR = "config.md#configRoot"
 DEVICES_ANCHOR = "config-linux.md#configLinuxDevices"
@@ -52,7 +54,23 @@ class Rootfs:
         self._own_mounts = self._linux is not None and any(n.type == "mount" for n in self._linux.namespaces)
         self._may_mknod = facts.privileged and not is_new(self._linux, "user")
         self._tree = ops.NO_SLOT
+        self._nodes: dict[str, int] = {}  # trees of device nodes that the outer made, by pointer
         self.slot = b.slot()
+
+    def compile_sources(self) -> None:
+        """The outer's part: in a user namespace nobody can make a node, so the configured ones are made outside."""
+        linux = self._linux
+        if linux is None or self._may_mknod or not self._facts.privileged or not linux.devices:
+            return
+        b, shelf = self._b, self._b.slot()
+        b.add(ops.OUTER, ops.FsMount(shelf, "tmpfs", ("source=devices", "mode=755"), 0), about="device nodes")
+        for index, device in enumerate(linux.devices):
+            uid, gid = _outside(device.uid or 0, linux.uid_mappings), _outside(device.gid or 0, linux.gid_mappings)
+            mode, name, tree = _mode(device), str(index), b.slot()
+            node = ops.MakeNode(shelf, name, mode, device.major or 0, device.minor or 0, uid, gid)
+            b.add(ops.OUTER, node, device.pointer, DEVICES_ANCHOR, about=device.path)
+            b.add(ops.OUTER, ops.OpenTree(tree, shelf, name, 0), device.pointer, DEVICES_ANCHOR)
+            self._nodes[device.pointer] = tree
 
     @property
     def own_mounts(self) -> bool:
@@ -111,9 +129,7 @@ class Rootfs:
         return any(clean_path(m.destination) == "/dev" and fold(m.options).bind for m in self._config.mounts)
 
     def _device(self, device: "Device") -> None:
-        kind = _DEVICE_TYPES[device.type]
-        mode = kind | (0o666 if device.file_mode is None else device.file_mode & 0o7777)
-        path = clean_path(device.path)
+        mode, path = _mode(device), clean_path(device.path)
         uid, gid = device.uid or 0, device.gid or 0
         self._node(path, mode, device.major or 0, device.minor or 0, uid, gid, device.pointer, DEVICES_ANCHOR)
 
@@ -122,8 +138,10 @@ class Rootfs:
         if self._may_mknod or mode & 0o170000 == _S_IFIFO:
             b.add(ops.INIT, ops.MakeNode(self.slot, path, mode, major, minor, uid, gid), why, anchor, about=path)
             return
-        tree, target = b.slot(), b.slot()
-        b.add(ops.INIT, ops.OpenTree(tree, ops.AT_HOST, path, 0), why, anchor)
+        tree, target = self._nodes.get(why, ops.NO_SLOT), b.slot()
+        if tree == ops.NO_SLOT:
+            tree = b.slot()
+            b.add(ops.INIT, ops.OpenTree(tree, ops.AT_HOST, path, 0), why, anchor)
         b.add(ops.INIT, ops.Resolve(target, self.slot, path, ops.FILE, 0o666, 0), why, anchor)
         b.add(ops.INIT, ops.MoveMount(tree, target), why, anchor, about=path)
 
@@ -138,6 +156,13 @@ class Rootfs:
         bind = int(not self._has_host_dev() and self._own_mounts)
         op = ops.Console(self.slot, height, width, process.user.uid, out, bind)
         self._b.add(ops.INIT, op, process.at("terminal"), "config.md#configProcess")
+
+    def compile_cwd(self) -> None:
+        """The working directory is made if it is missing, while the root can still be written to."""
+        process = self._config.process
+        if process is not None and process.cwd != "/":
+            op = ops.Resolve(self._b.slot(), self.slot, clean_path(process.cwd), ops.DIRECTORY, 0o755, 0)
+            self._b.add(ops.INIT, op, process.at("cwd"), "config.md#configProcess")
 
     def compile_walls(self) -> None:
         """Read-only root, masked and read-only paths."""
@@ -174,3 +199,15 @@ class Rootfs:
             b.add(ops.INIT, ops.PivotRoot(self.slot), "/root/path", ROOT_ANCHOR)
         if wanted & ~MS_REC not in {0, MS_SLAVE, MS_PRIVATE}:
             b.add(ops.INIT, ops.SetPropagation("/", wanted), "/linux/rootfsPropagation", PROPAGATION_ANCHOR)
+
+
+def _mode(device: "Device") -> int:
+    return _DEVICE_TYPES[device.type] | (0o666 if device.file_mode is None else device.file_mode & 0o7777)
+
+
+def _outside(inside: int, mappings: "Sequence[IDMapping]") -> int:
+    """The host's id of one of the container's; an unmapped one stays root's."""
+    for m in mappings:
+        if m.container_id <= inside < m.container_id + m.size:
+            return m.host_id + inside - m.container_id
+    return 0

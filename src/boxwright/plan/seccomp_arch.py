@@ -5,12 +5,10 @@ import sys
 
 from boxwright._record import Record
 from boxwright.errors import UnsupportedError
+from boxwright.spec.seccomp_constants import ARCHITECTURES
 
 _64BIT = 0x80000000  # __AUDIT_ARCH_64BIT
-_LE = 0x40000000  # __AUDIT_ARCH_LE
 _N32 = 0x20000000  # __AUDIT_ARCH_CONVENTION_MIPS64_N32
-_EM_X86_64 = 62
-_EM_MIPS = 8
 
 X32_BIT = 0x40000000  # __X32_SYSCALL_BIT
 NO_CALL = 0xFFFFFFFF  # -1: what a tracer sets to skip a call
@@ -30,38 +28,26 @@ class Arch(Record):
     first_number: int = 0
 
 
-def _arch(name: str, audit: int, first_number: int = 0) -> Arch:
-    bits = 64 if audit & _64BIT and not audit & _N32 else 32
-    return Arch(name, audit, audit, bits, first_number)
+# MIPS counts the calls of each of its interfaces from a number of its own
+_FIRST_NUMBERS = {
+    "SCMP_ARCH_X32": X32_BIT,
+    "SCMP_ARCH_MIPS": 4000,
+    "SCMP_ARCH_MIPSEL": 4000,
+    "SCMP_ARCH_MIPS64": 5000,
+    "SCMP_ARCH_MIPSEL64": 5000,
+    "SCMP_ARCH_MIPS64N32": 6000,
+    "SCMP_ARCH_MIPSEL64N32": 6000,
+}
 
 
-_ALL = (
-    _arch("SCMP_ARCH_X86", 3 | _LE),
-    _arch("SCMP_ARCH_X86_64", _EM_X86_64 | _64BIT | _LE),
+def _arch(name: str, token: int) -> Arch:
     # x32 shares the audit number of x86-64 and hands over whole registers
-    Arch("SCMP_ARCH_X32", _EM_X86_64 | _64BIT | _LE, _EM_X86_64 | _LE, 64, X32_BIT),
-    _arch("SCMP_ARCH_ARM", 40 | _LE),
-    _arch("SCMP_ARCH_AARCH64", 183 | _64BIT | _LE),
-    _arch("SCMP_ARCH_MIPS", _EM_MIPS, 4000),
-    _arch("SCMP_ARCH_MIPS64", _EM_MIPS | _64BIT, 5000),
-    _arch("SCMP_ARCH_MIPS64N32", _EM_MIPS | _64BIT | _N32, 6000),
-    _arch("SCMP_ARCH_MIPSEL", _EM_MIPS | _LE, 4000),
-    _arch("SCMP_ARCH_MIPSEL64", _EM_MIPS | _64BIT | _LE, 5000),
-    _arch("SCMP_ARCH_MIPSEL64N32", _EM_MIPS | _64BIT | _LE | _N32, 6000),
-    _arch("SCMP_ARCH_PPC", 20),
-    _arch("SCMP_ARCH_PPC64", 21 | _64BIT),
-    _arch("SCMP_ARCH_PPC64LE", 21 | _64BIT | _LE),
-    _arch("SCMP_ARCH_S390", 22),
-    _arch("SCMP_ARCH_S390X", 22 | _64BIT),
-    _arch("SCMP_ARCH_PARISC", 15),
-    _arch("SCMP_ARCH_PARISC64", 15 | _64BIT),
-    _arch("SCMP_ARCH_RISCV64", 243 | _64BIT | _LE),
-    _arch("SCMP_ARCH_LOONGARCH64", 258 | _64BIT | _LE),
-    _arch("SCMP_ARCH_M68K", 4),
-    _arch("SCMP_ARCH_SH", 42 | _LE),
-    _arch("SCMP_ARCH_SHEB", 42),
-)
-ARCHES: dict[str, Arch] = {arch.name: arch for arch in _ALL}
+    audit = ARCHITECTURES["SCMP_ARCH_X86_64"] if name == "SCMP_ARCH_X32" else token
+    arg_bits = 64 if audit & _64BIT and not audit & _N32 else 32
+    return Arch(name, audit, token, arg_bits, _FIRST_NUMBERS.get(name, 0))
+
+
+ARCHES: dict[str, Arch] = {name: _arch(name, token) for name, token in ARCHITECTURES.items()}
 
 _OF_MACHINE = {
     "x86_64": "X86_64",

@@ -1,8 +1,8 @@
 """Compiles the seccomp section of a configuration into a BPF program (config-linux.md#configLinuxSeccomp).
 
 Pure: the numbers of system calls come in from outside (`host.seccomp` asks libseccomp for them). We write the program
-ourselves because libseccomp before 2.6.1 merges comparisons of 64-bit arguments into weaker ones, and because numbers
-that lie side by side and share an answer need one comparison here instead of one each.
+ourselves because libseccomp before 2.6.1 weakens filters that compare 64-bit arguments in several rules, and because
+numbers that lie side by side and share an answer need one comparison here instead of one each.
 
 What a program decides:
 
@@ -31,6 +31,7 @@ from boxwright.plan.bpf import (
 )
 from boxwright.plan.seccomp_arch import ARCHES, NO_CALL, X32_BIT, Arch
 from boxwright.plan.seccomp_flags import ANCHOR
+from boxwright.spec.seccomp_constants import ACTIONS, OPERATORS
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -48,44 +49,14 @@ if TYPE_CHECKING:
 _EPERM = 1
 _ENOSYS = 38
 
-# linux/seccomp.h
-KILL_PROCESS = 0x80000000
-KILL_THREAD = 0x00000000
-TRAP = 0x00030000
-ERRNO = 0x00050000
-NOTIFY = 0x7FC00000
-TRACE = 0x7FF00000
-LOG = 0x7FFC0000
-ALLOW = 0x7FFF0000
-RETURN_ENOSYS = ERRNO | _ENOSYS
-
-ACTIONS: dict[str, int] = {
-    "SCMP_ACT_KILL": KILL_THREAD,
-    "SCMP_ACT_KILL_PROCESS": KILL_PROCESS,
-    "SCMP_ACT_KILL_THREAD": KILL_THREAD,
-    "SCMP_ACT_TRAP": TRAP,
-    "SCMP_ACT_ERRNO": ERRNO,
-    "SCMP_ACT_TRACE": TRACE,
-    "SCMP_ACT_ALLOW": ALLOW,
-    "SCMP_ACT_LOG": LOG,
-    "SCMP_ACT_NOTIFY": NOTIFY,
-}
+_ERRNO = ACTIONS["SCMP_ACT_ERRNO"]
+_KILL_PROCESS = ACTIONS["SCMP_ACT_KILL_PROCESS"]
+_TRACE = ACTIONS["SCMP_ACT_TRACE"]
+_RETURN_ENOSYS = _ERRNO | _ENOSYS
 # the greatest errno that user space can see (MAX_ERRNO), and what a tracer's message holds
-_GREATEST_DATA = {ERRNO: 4095, TRACE: 0xFFFF}
-OPERATORS = (
-    "SCMP_CMP_NE",
-    "SCMP_CMP_LT",
-    "SCMP_CMP_LE",
-    "SCMP_CMP_EQ",
-    "SCMP_CMP_GE",
-    "SCMP_CMP_GT",
-    "SCMP_CMP_MASKED_EQ",
-)
+_GREATEST_DATA = {_ERRNO: 4095, _TRACE: 0xFFFF}
 _LAST_ARG = 5
 _U32 = 0xFFFFFFFF
-
-# The helper sends the listener with sendmsg: a filter that hands that very call to the listener would wait for ever.
-_NEEDED_TO_SEND_LISTENER = "sendmsg"
 
 
 class Number(Record):
@@ -154,14 +125,12 @@ def listed_arches(section: "Seccomp", native: Arch) -> tuple[Arch, ...]:
 def compile_filter(section: "Seccomp", native: Arch, resolve: "Resolve") -> Program:
     """Compile a section for a host whose own architecture is `native`.
 
-    Raises ConfigError with the pointer of the wrong value, and UnsupportedError for what no filter can do: more than
-    4096 instructions, SCMP_ACT_NOTIFY as default action or on `sendmsg`.
+    Raises ConfigError with the pointer of the wrong value, and UnsupportedError for a section that needs more than the
+    4096 instructions the kernel takes.
     """
     default = action_value(
         section.default_action, section.default_errno_ret, section.at("defaultAction"), section.at("defaultErrnoRet")
     )
-    if default == NOTIFY:
-        _cannot_notify("as default action")
     rules = [(rule.names, checked) for rule in section.syscalls for checked in _rules_of(rule)]
     arches = listed_arches(section, native)
     code = Assembler()
@@ -175,12 +144,6 @@ def compile_filter(section: "Seccomp", native: Arch, resolve: "Resolve") -> Prog
     return Program(assembled, _unknown_names(section, arches, resolve))
 
 
-def _cannot_notify(where: str) -> "NoReturn":
-    raise UnsupportedError(
-        f"SCMP_ACT_NOTIFY {where}", "linux", "the listener could not be handed over without waiting for itself"
-    )
-
-
 def _unknown_names(section: "Seccomp", arches: tuple[Arch, ...], resolve: "Resolve") -> tuple[str, ...]:
     names = dict.fromkeys(name for rule in section.syscalls for name in rule.names)
     return tuple(name for name in names if all(resolve(arch, name) is None for arch in arches))
@@ -191,8 +154,6 @@ def _rules_of(rule: "Syscall") -> "list[Rule]":
     action = action_value(rule.action, rule.errno_ret, rule.at("action"), rule.at("errnoRet"))
     if not rule.names:
         _wrong(rule.at("names"), "must name at least one system call")
-    if action == NOTIFY and _NEEDED_TO_SEND_LISTENER in rule.names:
-        _cannot_notify(f"on {_NEEDED_TO_SEND_LISTENER}")
     conditions = tuple(_condition(arg) for arg in rule.args)
     indexes = [index for _, index, _, _ in conditions]
     if len(set(indexes)) < len(indexes):
@@ -209,13 +170,13 @@ def _condition(arg: "SyscallArg") -> "Condition":
 
 
 def _permissiveness(action: int) -> int:
-    """The kernel's order of actions: the least of several wins (KILL_PROCESS is negative)."""
+    """The kernel's order of actions: the least of several wins (SCMP_ACT_KILL_PROCESS is negative)."""
     kind = action & 0xFFFF0000
     return kind - (1 << 32) if kind & 0x80000000 else kind
 
 
 class _Table:
-    """What each number of one architecture leads to, as ranges: `starts[i]` up to the next start gives `outcomes[i]`."""
+    """What each number of one architecture leads to: from `starts[i]` up to the next start it is `outcomes[i]`."""
 
     __slots__ = ("arch", "outcomes", "starts")
 
@@ -257,12 +218,12 @@ class _Collector:
         self._fold_muxed()
         answers: dict[int, Outcome] = {number: _outcome(rules) for number, rules in self._rules.items()}
         beyond: Outcome = self._default
-        # TRACE counts as permissive: a tracer emulates calls that the profile has never heard of
-        if _permissiveness(self._default) < _permissiveness(TRACE) and self._greatest >= 0:
-            beyond = RETURN_ENOSYS
+        # SCMP_ACT_TRACE counts as permissive: a tracer emulates calls that the profile has never heard of
+        if _permissiveness(self._default) < _permissiveness(_TRACE) and self._greatest >= 0:
+            beyond = _RETURN_ENOSYS
             if self._arch.name in ("SCMP_ARCH_S390", "SCMP_ARCH_S390X"):
                 # an unknown number that does not fit the instruction arrives as 0, once setup(2)
-                answers.setdefault(0, RETURN_ENOSYS)
+                answers.setdefault(0, _RETURN_ENOSYS)
         starts, outcomes = [0], [answers.get(0, self._default)]
         edges = {at for number in answers for at in (number, number + 1)} | {self._greatest + 1}
         for at in sorted(edges - {0}):
@@ -303,7 +264,7 @@ def _emit(code: Assembler, tables: list[tuple[Arch, _Table]], default: int) -> N
     for audit in sections:
         code.branch(JEQ, audit, f"arch{audit:x}", f"not{audit:x}")
         code.label(f"not{audit:x}")
-    code.ret(KILL_PROCESS)
+    code.ret(_KILL_PROCESS)
     for audit, shared in sections.items():
         code.label(f"arch{audit:x}")
         code.load(DATA_NR)
@@ -321,14 +282,14 @@ def _emit_x86_64(code: Assembler, tables: dict[str, _Table], default: int) -> No
     code.label("no-call")
     native = tables.get("SCMP_ARCH_X86_64")
     # -1 never is a system call: it gets what an unknown number gets
-    last = KILL_PROCESS if native is None else native.outcomes[-1]
+    last = _KILL_PROCESS if native is None else native.outcomes[-1]
     code.ret(last if isinstance(last, int) else default)
     for name in ("SCMP_ARCH_X86_64", "SCMP_ARCH_X32"):
         code.label(name)
         if name in tables:
             _TreeWriter(code, tables[name], default).write()
         else:
-            code.ret(KILL_PROCESS)
+            code.ret(_KILL_PROCESS)
 
 
 class _TreeWriter:

@@ -1,6 +1,7 @@
 """What a seccomp section asks of seccomp(2) beside its program: flags and the listener."""
 
 from boxwright.errors import ConfigError, Problem
+from boxwright.spec.seccomp_constants import FLAGS
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -11,17 +12,12 @@ ANCHOR = "config-linux.md#configLinuxSeccomp"
 # linux/seccomp.h
 _NEW_LISTENER = 1 << 3
 _TSYNC_ESRCH = 1 << 4
-FLAGS: dict[str, int] = {
-    "SECCOMP_FILTER_FLAG_TSYNC": 1 << 0,
-    "SECCOMP_FILTER_FLAG_LOG": 1 << 1,
-    "SECCOMP_FILTER_FLAG_SPEC_ALLOW": 1 << 2,
-    "SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV": 1 << 5,
-}
 
 
 def uses_notify(section: "Seccomp") -> bool:
-    """Whether any rule hands system calls to a listener (SCMP_ACT_NOTIFY)."""
-    return any(rule.action == "SCMP_ACT_NOTIFY" for rule in section.syscalls)
+    """Whether the section hands system calls to a listener (SCMP_ACT_NOTIFY)."""
+    notify = "SCMP_ACT_NOTIFY"
+    return section.default_action == notify or any(rule.action == notify for rule in section.syscalls)
 
 
 def filter_flags(section: "Seccomp") -> int:

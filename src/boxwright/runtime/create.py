@@ -65,7 +65,9 @@ class Creation:
     def __enter__(self) -> "Self":
         return self
 
-    def __exit__(self, *_exc: object) -> None:
+    def __exit__(self, kind: object, *_exc: object) -> None:
+        if kind is not None and not self.container.facts:
+            self.container.forget()  # it failed before anything was begun
         self.container.unlock()
 
     def overlay(self, lowers: tuple[str, ...], size_bytes: int) -> None:
@@ -143,6 +145,7 @@ class Creation:
             placement=placement,
             site=site,
             state=state,
+            environment=tuple(f"{name}={value}" for name, value in os.environ.items()) if config.hooks else (),
             seccomp=filter_program(self.runtime, config, self.default_seccomp),
             gate=gate,
             console=bool(options.console_socket),

@@ -2,6 +2,7 @@
 
 import os
 
+from boxwright.errors import UsageError
 from boxwright.runtime.containers import Container
 from boxwright.runtime.create import Creation
 from boxwright.runtime.delete import remove
@@ -29,6 +30,8 @@ def finish_run(creation: Creation, options: "RunOptions", *, timeout_s: float | 
     process = creation.config.process
     terminal = bool(process and process.terminal)
     if options.detach:
+        if terminal and not options.console_socket:
+            raise UsageError("nobody would hold the terminal of a detached container", hint="use --console-socket")
         creation.execute()
         run_poststart(container, creation.config)
         return 0

@@ -29,8 +29,8 @@ def features(
 ) -> "dict[str, Any]":
     """The features document as JSON values.
 
-    `annotations` describe the runtime itself. `unsafe_annotations` are keys of config.json that change what the
-    runtime does; a last "." makes one a prefix. `supported_seccomp_flags` are those that can be set where the
+    `annotations` describe the runtime itself. `unsafe_annotations` are keys of config.json that change what
+    the runtime does; a last "." makes one a prefix. `supported_seccomp_flags` are those that can be set where the
     filter is made; all known ones by default.
     """
     return {

@@ -61,24 +61,3 @@ def did_you_mean(value: str, known: "Iterable[str]") -> str | None:
     by_lower = {name.lower(): name for name in names}
     near = difflib.get_close_matches(value.lower(), list(by_lower), n=1, cutoff=0.6)
     return f"did you mean `{by_lower[near[0]]}`?" if near else None
-
-
-def mount_option_hint(filesystem: str, options: "Iterable[str]") -> str | None:
-    """Which of the options a filesystem does not know, and what was probably meant.
-
-    For a mount that the kernel refused: None where every option is known, or the filesystem is not.
-    """
-    from boxwright.spec.constants import MOUNT_OPTIONS
-
-    own = FILESYSTEM_OPTIONS.get(filesystem)
-    for option in options:
-        name = option.partition("=")[0]
-        if name in MOUNT_OPTIONS or (own is not None and name in own):
-            continue
-        suggestion = did_you_mean(name, [*(own or ()), *MOUNT_OPTIONS])
-        if own is not None:
-            unknown = f"{filesystem} does not know the option `{name}`"
-            return f"{unknown}; {suggestion}" if suggestion else unknown
-        if suggestion and not option.partition("=")[1]:
-            return f"`{name}` is no mount option of the standard; {suggestion}"
-    return None

@@ -1,6 +1,6 @@
 """JSON text in and out, on the C scanner and encoder alone: `import json` would bring `re` and `enum`.
 
-Reading is strict: UTF-8 without a byte order mark, no duplicate names (glossary.md#json), no `NaN` or
+Reading is strict: UTF-8 without a byte order mark, no duplicate names (glossary.md#glossaryJson), no `NaN` or
 `Infinity`, nothing after the document.
 """
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     JSON = Any  # what the scanner made
     Encoder = Callable[[object, int], tuple[str, ...]]
 
-_JSON_ANCHOR = "glossary.md#json"
+_JSON_ANCHOR = "glossary.md#glossaryJson"
 _BLANK = " \t\n\r"
 _INFINITY = float("inf")
 
@@ -138,7 +138,7 @@ def _bad_number_problems(reading: _Reading) -> "list[Problem]":
 
 def _duplicate_problems(reading: _Reading, document: object) -> "list[Problem]":
     """Finds where the objects with duplicate names stand; "" for what a later duplicate hid."""
-    places = {id(value): pointer for value, pointer in _objects(document, "")}
+    places = {id(value): pointer for value, pointer in _objects(document)}
     return [
         Problem(
             f"{places[id(made)]}/{pointer_token(name)}" if id(made) in places else "",
@@ -149,14 +149,16 @@ def _duplicate_problems(reading: _Reading, document: object) -> "list[Problem]":
     ]
 
 
-def _objects(value: object, pointer: str) -> "Iterator[tuple[object, str]]":
-    if isinstance(value, dict):
-        yield value, pointer
-        for name, below in value.items():
-            yield from _objects(below, f"{pointer}/{pointer_token(name)}")
-    elif isinstance(value, list):
-        for index, below in enumerate(value):
-            yield from _objects(below, f"{pointer}/{index}")
+def _objects(document: object) -> "Iterator[tuple[object, str]]":
+    """Every object and where it stands; without recursion, for the scanner goes deeper than Python may."""
+    waiting: list[tuple[object, str]] = [(document, "")]
+    while waiting:
+        value, pointer = waiting.pop()
+        if isinstance(value, dict):
+            yield value, pointer
+            waiting += [(below, f"{pointer}/{pointer_token(name)}") for name, below in value.items()]
+        elif isinstance(value, list):
+            waiting += [(below, f"{pointer}/{index}") for index, below in enumerate(value)]
 
 
 def _refuse(value: object) -> "NoReturn":

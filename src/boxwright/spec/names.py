@@ -5,7 +5,9 @@ The rule is mechanical: a word begins at a capital letter, and a run of capitals
 writes in capitals.
 """
 
-_CAPITALS = {word.lower(): word for word in ("CPU", "GFN", "ID", "IO", "IOPS", "MFN", "MFNs", "OOM", "TCP", "VM")}
+_CAPITALS = {
+    word.lower(): word for word in ("CPU", "DNS", "GFN", "ID", "IO", "IOPS", "MFN", "MFNs", "OOM", "TCP", "VM")
+}
 _TO_JSON = {"class_": "class", "dns_search_list": "DNSSearchList"}
 _TO_PYTHON = {"class": "class_", "nrMFNs": "nr_mfns"}
 

@@ -138,11 +138,10 @@ def net_devices(linux: "Linux") -> "Iterator[Problem]":
 
 
 def _new_name(device: "NetDevice", name: str) -> "Iterator[Problem]":
-    """A name, or a template: the kernel numbers one that ends in `%d`."""
-    plain = name.removesuffix("%d")
-    why = "has `%` elsewhere than in a last `%d`" if "%" in plain else bad_interface_name(plain or name)
-    if why is None and name != plain:
-        why = bad_interface_name(f"{plain}0")
+    """A name, or a template that ends in `%d`: the kernel puts a number there."""
+    why = bad_interface_name(name)
+    if "%" in name.removesuffix("%d"):
+        why = "has `%` elsewhere than in a last `%d`"
     if why:
         yield Problem(device.at("name"), why, device.anchor, value=name)
 
@@ -242,8 +241,8 @@ def kernel_parameters(config: "Config") -> "Iterator[Problem]":
             yield Problem(where, "is the whole machine's: no namespace keeps it", anchor, value=name)
         elif kind not in own:
             yield Problem(where, f"needs a namespace of type `{kind}`", anchor, value=name)
-        elif sysctl.dotted(name) == "kernel.hostname" and config.hostname:
-            yield Problem(where, "is also given by `hostname`", anchor, value=name)
+        elif sysctl.dotted(name) == "kernel.hostname":
+            yield Problem(where, "is set by `hostname`", anchor, value=name)
 
 
 def host_names(config: "Config") -> "Iterator[Problem]":
