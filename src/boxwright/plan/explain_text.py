@@ -60,6 +60,7 @@ class _Text:
             ("capabilities", walls.capabilities, "none"),
             ("seccomp", walls.seccomp, "no filter"),
             ("other walls", walls.labels, "none"),
+            ("hidden files", walls.hidden, "none"),
             ("limits", walls.limits, "none"),
             ("hooks", walls.hooks, "none"),
         ):
@@ -79,6 +80,7 @@ class _Text:
             yield "  none but the root"
         for row in rows:
             how = self._paint("33", "writable") if row.writable else "read-only"
+            how += self._paint("33", ", but not what is mounted below") if row.partly else ""
             yield f"  {row.source} at {row.destination}: {how}"
 
 
@@ -87,5 +89,7 @@ def _facts(facts: "Sequence[Fact]", none: str) -> "Iterator[str]":
         yield f"  {none}"
         return
     width = max(len(fact.name) for fact in facts)
+    last = ""
     for fact in facts:
-        yield f"  {fact.name:<{width}}  {fact.value}"
+        yield f"  {fact.name if fact.name != last else '':<{width}}  {fact.value}"
+        last = fact.name

@@ -2,27 +2,27 @@
 
 from boxwright._record import Record
 from boxwright.plan import ops
-from boxwright.plan.mounts import ATTR_RDONLY, clean_path, fold
+from boxwright.plan.mounts import clean_path, fold
 from boxwright.plan.namespaces import find
 from boxwright.plan.phrases import capability_words, limit_word
-from boxwright.spec.constants import NAMESPACES
+from boxwright.spec.constants import MOUNT_ATTR_RDONLY, NAMESPACES
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from boxwright.plan.ops import Op, Plan
+    from boxwright.plan.ops import Plan
     from boxwright.spec.types import Config, Device, DeviceCgroup, Linux, Mount, Process
 
 OWN, JOINED, SHARED = "own", "joined", "shared with the host"
 _WHAT_IS_SHARED = {
     "user": "ids are the host's ids",
     "mount": "mounts are the host's mounts",
-    "pid": "sees the host's processes, and may signal those of its user",
-    "network": "has the host's network: interfaces, ports, abstract sockets",
+    "pid": "the host's processes are seen, and those of its user can be signalled",
+    "network": "interfaces, ports and abstract sockets are the host's",
     "ipc": "System V objects and message queues are the host's",
     "uts": "host name is the host's",
-    "cgroup": "sees where it stands among the host's control groups",
+    "cgroup": "its place among the host's control groups is seen",
     "time": "monotonic clocks are the host's",
 }
 _DEFAULT_DEVICES = "null zero full random urandom tty"
@@ -43,7 +43,9 @@ class NamespaceRow(Record):
 
 
 class MountRow(Record):
-    """One mount: `crossing` if it shows files of the host, `writable` if the box can change what it shows."""
+    """One mount: `crossing` if it shows files of the host, `writable` if the box can change what it shows, `partly` if
+    it can change only what is mounted below the source.
+    """
 
     destination: str
     source: str
@@ -51,6 +53,7 @@ class MountRow(Record):
     options: str
     crossing: bool
     writable: bool
+    partly: bool
     pointer: str
 
 
@@ -98,7 +101,7 @@ def walls_of(plan: "Plan", config: "Config") -> Walls:
         limits=tuple(_limits(process, linux)),
         hooks=tuple(_hooks(config)),
         hidden=tuple(_hidden(linux)),
-        concerns=tuple(_concerns(config, plan, shared, mounts, bool(seccomp))),
+        concerns=tuple(_concerns(config, shared, mounts, bool(seccomp))),
     )
 
 
@@ -125,7 +128,8 @@ def _map_words(linux: "Linux | None") -> str:
 def _mount(mount: "Mount") -> MountRow:
     options = fold(mount.options)
     crossing = bool(options.bind)
-    readonly = bool((options.attr_set | options.rec_set) & ATTR_RDONLY)
+    readonly = bool((options.attr_set | options.rec_set) & MOUNT_ATTR_RDONLY)
+    whole = options.bind == 1 or bool(options.rec_set & MOUNT_ATTR_RDONLY)
     return MountRow(
         destination=clean_path(mount.destination),
         source=mount.source or "",
@@ -133,6 +137,7 @@ def _mount(mount: "Mount") -> MountRow:
         options=",".join(mount.options),
         crossing=crossing,
         writable=crossing and not readonly,
+        partly=crossing and readonly and not whole,
         pointer=mount.pointer,
     )
 
@@ -169,19 +174,14 @@ def _network(linux: "Linux | None") -> "Iterator[Fact]":
         yield Fact(name, inside, device.pointer)
 
 
-def _find_op(plan: "Plan", kind: "type[Op]") -> "Iterator[Op]":
-    return (step.op for step in plan.init if isinstance(step.op, kind))
-
-
 def _capabilities(plan: "Plan") -> "Iterator[Fact]":
     pointer = "/process/capabilities"
-    for bound in _find_op(plan, ops.BoundCaps):
-        if isinstance(bound, ops.BoundCaps):
-            yield Fact("bounding", capability_words(bound.keep), f"{pointer}/bounding")
-    for sets in _find_op(plan, ops.SetCaps):
-        if isinstance(sets, ops.SetCaps):
+    for step in plan.init:
+        if isinstance(step.op, ops.BoundCaps):
+            yield Fact("bounding", capability_words(step.op.keep), f"{pointer}/bounding")
+        elif isinstance(step.op, ops.SetCaps):
             for name in ("effective", "permitted", "inheritable", "ambient"):
-                yield Fact(name, capability_words(getattr(sets, name)), f"{pointer}/{name}")
+                yield Fact(name, capability_words(getattr(step.op, name)), f"{pointer}/{name}")
 
 
 def _seccomp(linux: "Linux | None") -> "Iterator[Fact]":
@@ -194,8 +194,9 @@ def _seccomp(linux: "Linux | None") -> "Iterator[Fact]":
         by_action.setdefault(rule.action, set()).update(rule.names)
     for action, names in sorted(by_action.items()):
         conditional = sum(bool(rule.args) for rule in section.syscalls if rule.action == action)
-        extra = f", {conditional} rules look at arguments" if conditional else ""
-        yield Fact(action, f"{len(names)} system calls{extra}", section.at("syscalls"))
+        extra = f", by their arguments in {conditional} of the rules" if conditional else ""
+        count = f"{len(names)} system call{'s' * (len(names) != 1)}"
+        yield Fact(action, f"{count}{extra}", section.at("syscalls"))
     if section.listener_path:
         yield Fact("listener", section.listener_path, section.at("listenerPath"))
 
@@ -242,26 +243,21 @@ def _hidden(linux: "Linux | None") -> "Iterator[Fact]":
 # --- what to think about ----------------------------------------------------------------------------------------
 
 
-def _concerns(
-    config: "Config", plan: "Plan", shared: set[str], mounts: tuple[MountRow, ...], seccomp: bool
-) -> "Iterator[str]":
+def _concerns(config: "Config", shared: set[str], mounts: tuple[MountRow, ...], seccomp: bool) -> "Iterator[str]":
     process = config.process
-    mighty = {name for name in _MIGHTY if name in (process.capabilities.bounding or ())} if process and process.capabilities else set()
+    kept = process.capabilities.bounding or () if process and process.capabilities else ()
+    mighty = [name for name in _MIGHTY if name in kept]
     for kind in ("mount", "pid", "network", "ipc"):
         if kind in shared:
-            yield f"no {kind} namespace: the box {_WHAT_IS_SHARED[kind]}" if kind in {"pid", "network"} else (
-                f"no {kind} namespace: its {_WHAT_IS_SHARED[kind]}"
-            )
+            yield f"no {kind} namespace: {_WHAT_IS_SHARED[kind]}"
     if mighty and "user" in shared:
-        yield f"{', '.join(sorted(mighty))} without a user namespace is as good as root on the host"
+        yield f"{', '.join(mighty)} without a user namespace is as good as root on the host"
     if not seccomp:
         yield "no seccomp filter: every system call of the host's kernel can be tried"
     if process is not None and not process.no_new_privileges:
         yield "noNewPrivileges is off: set-user-id programs in the box gain privileges there"
     yield from _mount_concerns(mounts)
     yield from _resource_concerns(config)
-    if any(step.soft for step in plan.outer):
-        yield "some cgroup controllers may be missing: steps marked `if possible` would only warn"
 
 
 def _mount_concerns(mounts: tuple[MountRow, ...]) -> "Iterator[str]":
@@ -270,6 +266,8 @@ def _mount_concerns(mounts: tuple[MountRow, ...]) -> "Iterator[str]":
             yield f"`{row.source}` lets the box command a container engine of the host"
         elif row.writable and row.source in _WIDE:
             yield f"the box can write to `{row.source}` of the host (at `{row.destination}`)"
+        if row.partly:
+            yield f"read-only holds for `{row.source}` itself, not for what is mounted below it: `rro` makes it hold"
         if row.crossing and any(word in row.options.split(",") for word in ("shared", "rshared")):
             yield f"mounts made below `{row.destination}` in the box appear on the host"
 
