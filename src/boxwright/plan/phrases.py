@@ -179,6 +179,8 @@ def _open(op: ops.Open, names: Names, about: str) -> str:
 
 def _write_at(op: ops.WriteAt, names: Names, _about: str) -> str:
     where = names.of(op.directory).strip("`")
+    if op.name == "tasks" and op.data == b"0":
+        return f"enter the control group `{where}`"
     if op.name.startswith("sys/"):
         return f"set the sysctl `{op.name[4:].replace('/', '.')}` to `{data_words(op.data)}`"
     if op.name.endswith("attr/apparmor/exec"):
