@@ -55,9 +55,7 @@ def test_a_capability_is_never_inheritable() -> None:
 
 
 def test_the_rest_is_replaced() -> None:
-    changed = process(
-        "-t", "--cwd=/tmp", "--no-new-privs=false", "--apparmor", "profile", "--process-label", "a:b:c:d"
-    )
+    changed = process("-t", "--cwd=/tmp", "--no-new-privs=false", "--apparmor", "profile", "--process-label", "a:b:c:d")
     assert (changed.terminal, changed.cwd, changed.no_new_privileges) == (True, "/tmp", False)
     assert (changed.apparmor_profile, changed.selinux_label) == ("profile", "a:b:c:d")
 

@@ -120,7 +120,7 @@ def test_arguments_are_counted() -> None:
     command = Command("demo", "", "ID [SIGNAL]", least=1, most=2)
     with pytest.raises(UsageError, match=r"^`boxwright demo` takes `ID \[SIGNAL\]`, none given$"):
         parse(command, [])
-    with pytest.raises(UsageError, match="given 3: `a b c`$"):
+    with pytest.raises(UsageError, match=r"given 3: `a b c`$"):
         parse(command, ["a", "b", "c"])
     assert parse(command, ["a", "b"]).arguments == ["a", "b"]
 

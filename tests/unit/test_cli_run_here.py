@@ -40,9 +40,25 @@ def test_flags_describe_a_box(words: str, expected: BoxOptions) -> None:
 
 @pytest.mark.parametrize(
     "words",
-    ["", "--", "--rootfs /nonexistent -- x", "--bind /nonexistent -- x", "--bind /usr:srv -- x", "--bind /a:/b:/c -- x"]
-    + ["--cpus 0 -- x", "--cpus -1 -- x", "--cpus 1.5.5 -- x", "--cpus nan -- x", "--pids -2 -- x", "--network x -- x"]
-    + ["--isolation jail -- x", "--user root -- x", "--memory lots -- x", "--timeout 0 -- x", "--env =x -- x"],
+    [
+        "",
+        "--",
+        "--rootfs /nonexistent -- x",
+        "--bind /nonexistent -- x",
+        "--bind /usr:srv -- x",
+        "--bind /a:/b:/c -- x",
+        "--cpus 0 -- x",
+        "--cpus -1 -- x",
+        "--cpus 1.5.5 -- x",
+        "--cpus nan -- x",
+        "--pids -2 -- x",
+        "--network x -- x",
+        "--isolation jail -- x",
+        "--user root -- x",
+        "--memory lots -- x",
+        "--timeout 0 -- x",
+        "--env =x -- x",
+    ],
 )
 def test_what_describes_no_box_is_refused(words: str) -> None:
     with pytest.raises(UsageError):

@@ -28,8 +28,33 @@ def test_a_user_is_two_numbers(word: str, user: tuple[int, int | None]) -> None:
 
 @pytest.mark.parametrize(
     "word",
-    ["", ":", "1:", ":1", "01", "1:01", "00", "-1", "+1", "1:-1", "4294967295", "4294967296", "1:4294967295"]
-    + ["99999999999999999999", "root", "1:root", "1:2:3", " 1", "1 ", "1\n", "0x1", "1e3", "1_0", "١", "1.0"],
+    [
+        "",
+        ":",
+        "1:",
+        ":1",
+        "01",
+        "1:01",
+        "00",
+        "-1",
+        "+1",
+        "1:-1",
+        "4294967295",
+        "4294967296",
+        "1:4294967295",
+        "99999999999999999999",
+        "root",
+        "1:root",
+        "1:2:3",
+        " 1",
+        "1 ",
+        "1\n",
+        "0x1",
+        "1e3",
+        "1_0",
+        "١",
+        "1.0",
+    ],
 )
 def test_what_is_no_number_is_no_user(word: str) -> None:
     with pytest.raises(UsageError):
@@ -61,7 +86,8 @@ def test_realtime_signals_are_counted(word: str, number: int) -> None:
 
 
 @pytest.mark.parametrize(
-    "word", ["", "SIG", "65", "-9", "KIL", "_DFL", "SIG_IGN", "SIG_BLOCK", "RTMIN+31", "RTMAX-31", "RTMIN-1", "RTMIN+", "9x"]
+    "word",
+    ["", "SIG", "65", "-9", "KIL", "_DFL", "SIG_IGN", "SIG_BLOCK", "RTMIN+31", "RTMAX-31", "RTMIN-1", "RTMIN+", "9x"],
 )
 def test_what_is_no_signal_is_refused(word: str) -> None:
     with pytest.raises(UsageError):
