@@ -17,6 +17,9 @@ from boxwright.cli.run_here import COMMAND as RUN_HERE
 from boxwright.cli.settings import ROOT_COMMAND, Globals, globals_from
 from boxwright.errors import BoxwrightError, UsageError
 from fixtures_runtime import REPOSITORY
+from loaded import loaded_by, unwanted
+
+HOT_VERBS = ("create", "start", "state", "kill", "delete", "run", "exec")
 
 
 def call(command: str, *words: str) -> "subprocess.CompletedProcess[str]":
@@ -170,3 +173,11 @@ def test_the_completion_is_a_script(shell: str, boxwright_command: str) -> None:
 def test_the_reference_is_up_to_date() -> None:
     page = REPOSITORY / "docs/reference/cli.md"
     assert page.read_text() == reference(), "write it anew: python -m boxwright.cli.reference docs/reference/cli.md"
+
+
+@pytest.mark.parametrize("name", HOT_VERBS)
+def test_a_hot_verb_loads_little(name: str) -> None:
+    loaded = loaded_by(f"import boxwright.cli.main, boxwright.cli.{name}, boxwright.runtime.{name}")
+    assert unwanted(loaded) - loaded_by("import os") <= {"_sha256", "_sha2"}
+    others = set(VERBS) - {name} | {"run_here", "help", "failure", "suggest", "version"}
+    assert not loaded & {f"boxwright.cli.{other}" for other in others}
