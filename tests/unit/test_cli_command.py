@@ -108,6 +108,19 @@ def test_a_reader_that_went_away_is_no_error_of_ours(boxwright_command: str) -> 
     process.stderr.close()
 
 
+def test_output_that_cannot_be_written_is_an_error(boxwright_command: str) -> None:
+    with open("/dev/full", "w") as full:
+        done = subprocess.run([boxwright_command, "features"], stdout=full, stderr=subprocess.PIPE, check=False)
+    assert (done.returncode, done.stderr) == (1, b"error: cannot write the output: No space left on device (ENOSPC)\n")
+
+
+def test_closed_standard_descriptors_get_nothing_that_is_opened_later(boxwright_command: str, tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    shell = f"exec {boxwright_command} --log {log} --root {tmp_path}/root state c1 <&- >&- 2>&-"
+    assert subprocess.run(["sh", "-c", shell], check=False).returncode == 1
+    assert log.read_text().count("container `c1` does not exist") == 1
+
+
 def test_an_unexpected_exception_is_logged(tmp_path: Path) -> None:
     log = tmp_path / "log"
     script = f"""
