@@ -89,6 +89,11 @@ class _Create:
         if self._linux is not None and self._linux.net_devices:
             anchor = "config-linux.md#configLinuxNetworkDevices"
             b.add(ops.OUTER, ops.Upcall(UPCALL_NET_DEVICES), "/linux/netDevices", anchor)
+        if self._linux is not None and self._linux.intel_rdt is not None:
+            from boxwright.plan.resctrl import ResctrlSite, compile_groups
+
+            site = request.resctrl or ResctrlSite(self._facts.resctrl)
+            b.extend(ops.OUTER, compile_groups(self._linux.intel_rdt, site, request.container_id))
         b.add(ops.OUTER, ops.Post(ops.INIT))
 
     def _arrive(self, proc: int, entry: CgroupEntry) -> None:

@@ -5,6 +5,7 @@ from boxwright._record import Record
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from boxwright.plan.cgroup_layout import CgroupLayout, CgroupPlacement, CgroupSite
+    from boxwright.plan.resctrl import ResctrlSite
 
 
 class HostFacts(Record):
@@ -58,6 +59,7 @@ class Request(Record):
     no_pivot: bool = False
     new_keyring: bool = True
     idle: bool = False  # hold the box without a program
+    resctrl: "ResctrlSite | None" = None  # None: not looked at, as no configuration asks for it
 
 
 UPCALL_SYSTEMD_UNIT, UPCALL_NET_DEVICES = 1, 2

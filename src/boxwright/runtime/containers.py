@@ -186,6 +186,10 @@ class Container:
         value = self.facts.get("cgroups")
         return CgroupPlacement.from_json(value) if value else CgroupPlacement("none")
 
+    def resctrl(self, what: str) -> tuple[str, ...]:
+        """Its directories of resctrl: those that are `joined`, were `made`, or are `owned` and go with it."""
+        return tuple(self.facts.get("resctrl", {}).get(what, ()))
+
     def alive(self) -> bool:
         """Whether the init lives."""
         return bool(self.pid) and start_time(self.pid) == self.started_at

@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from typing import Any, Self
 
     from boxwright.plan.cgroup_layout import CgroupPlacement, CgroupSite
+    from boxwright.plan.request import HostFacts
+    from boxwright.plan.resctrl import ResctrlSite
     from boxwright.runtime.context import Runtime
     from boxwright.runtime.options import CreateOptions, ExecOptions
     from boxwright.spec.types import Config, Seccomp
@@ -115,8 +117,9 @@ class Creation:
         placement = place(self.config, facts.cgroups, self.container.id, self.runtime.cgroup_driver)
         placement, site = inspect(self.config, facts.cgroups, placement)
         root = self._root or RootSource(root_path(self.config, self.options.bundle))
+        resctrl = self._resctrl(facts)
         self._record(placement, root.path)
-        request = self._request(placement, site, root, gate=gate)
+        request = self._request(placement, site, root, gate=gate).replace(resctrl=resctrl)
         plan = compile_create(self.config, facts, request)
         sockets = self._sockets(plan.inherited)
         try:
@@ -125,6 +128,21 @@ class Creation:
             for sock in sockets:
                 sock.close()
         return Making(self, helper, gate=gate)
+
+    def _resctrl(self, facts: "HostFacts") -> "ResctrlSite | None":
+        """Look at the classes of cache and memory bandwidth, and write down which directories will be ours."""
+        rdt = self.config.linux.intel_rdt if self.config.linux else None
+        if rdt is None:
+            return None
+        from boxwright.host.resctrl import inspect as inspect_resctrl
+        from boxwright.host.resctrl import mount_point
+        from boxwright.plan.resctrl import plan_groups
+
+        site = inspect_resctrl(rdt, self.container.id, facts.resctrl or mount_point())
+        groups = plan_groups(rdt, site, self.container.id)
+        named = {"joined": list(groups.joined), "made": list(groups.made), "owned": list(groups.owned)}
+        self.container.facts["resctrl"] = named
+        return site
 
     def _record(self, placement: "CgroupPlacement", root: str) -> None:
         """Write down what is about to be made, before it is: whoever finds us dead can clean up by it."""
@@ -198,6 +216,7 @@ class Making:
     """A helper at work for a creation. Left, it is finished with."""
 
     def __init__(self, creation: Creation, helper: Helper, *, gate: bool) -> None:
+        self._runtime = creation.runtime
         self._helper = helper
         self._gate = gate
         self._upcalls = Upcalls(creation.config, creation.container.placement)
@@ -225,8 +244,18 @@ class Making:
     def __enter__(self) -> "Self":
         return self
 
-    def __exit__(self, *_exc: object) -> None:
+    def __exit__(self, kind: "type[BaseException] | None", *_exc: object) -> None:
+        if kind is not None:
+            self._take_back()
+        self._upcalls.close()
         self._helper.finish()
+
+    def _take_back(self) -> None:
+        """A device of the host is not lost with a container that could not be made."""
+        try:
+            self._upcalls.undo()
+        except BoxwrightError as error:
+            self._runtime.warn(error.message)
 
 
 def filter_program(runtime: "Runtime", config: "Config", default: "Sequence[str] | None") -> bytes:
@@ -245,6 +274,10 @@ def undo(container: Container, hooked: "Config | None") -> None:
         kill_and_wait(container.pid, container.started_at)
     kill_all(container.placement)
     destroy(container.placement)
+    if made := container.resctrl("made"):
+        from boxwright.host.resctrl import remove_unused
+
+        remove_unused(made)
     container.forget()
     if hooked is not None:
         run_poststop(container, hooked)

@@ -33,7 +33,7 @@ class Follower:
         self,
         runtime: "Runtime",
         helper: "Helper",
-        config: "Config",
+        config: "Config | dict[str, object]",
         *,
         on_pid: "Callable[[int], None] | None" = None,
         upcall: "Callable[[int, int], int] | None" = None,
@@ -103,7 +103,7 @@ class Follower:
         self._runtime.warn(failure(self._helper.plan, self._config, report).message)
 
 
-def failure(plan: "Plan", config: "Config", report: "Report") -> BoxwrightError:
+def failure(plan: "Plan", config: "Config | dict[str, object]", report: "Report") -> BoxwrightError:
     """The error that a report of a failure tells of."""
     from boxwright.plan.describe import explain_failure
 

@@ -34,4 +34,10 @@ def plan_of(container: "Container", config: "Config") -> "Plan":
         no_pivot=bool(how.get("noPivot")),
         new_keyring=bool(how.get("newKeyring", True)),
     )
-    return compile_create(config, facts, request)
+    return compile_create(_without_resctrl(config), facts, request)
+
+
+def _without_resctrl(config: "Config") -> "Config":
+    """Its groups are there by now, and no step of theirs is taken after the gate."""
+    linux = config.linux
+    return config if linux is None or linux.intel_rdt is None else config.replace(linux=linux.replace(intel_rdt=None))
