@@ -50,6 +50,7 @@ struct actor {
     struct failure failure;
     int slots[MAX_SLOTS]; /* descriptor + FD_BIAS, 0: empty, so that unused ones stay untouched zero pages */
     char program[PATH_BYTES];
+    char home[PATH_BYTES]; /* `HOME=…` for the program, empty: none */
 };
 
 #define OP(code, name, fields) int do_##name(struct actor *me, const struct name *op);

@@ -130,9 +130,12 @@ static bool is_denied_by_namespace(void)
 
 static int set_groups(struct list groups)
 {
-    enum { MOST = 65536 };
+    enum { MOST = 65536, KEEP = -1 };
     static gid_t ids[MOST];
     size_t count = 0;
+    struct list first = groups;
+    if (groups.count == 1 && list_next_number(&first) == KEEP)
+        return 0;
     if (groups.count > MOST)
         return -EINVAL;
     while (groups.count) {

@@ -13,16 +13,18 @@ static int map_memory(size_t bytes, void **memory)
     return 0;
 }
 
-int vector_make(struct vector *vector, struct list texts)
+int vector_make(struct vector *vector, struct list texts, char *more)
 {
-    size_t bytes = (texts.count + 1) * sizeof(char *);
+    size_t bytes = (texts.count + 2) * sizeof(char *);
     void *memory;
     int rc = map_memory(bytes, &memory);
     if (rc < 0)
         return rc;
     *vector = (struct vector){memory, bytes};
-    for (char **item = vector->items; texts.count; item++)
+    char **item = vector->items;
+    for (; texts.count; item++)
         *item = (char *)(uintptr_t)list_next_text(&texts).data;
+    *item = more;
     return 0;
 }
 
@@ -241,9 +243,9 @@ int do_RunHook(struct actor *me, const struct RunHook *op)
     pid_t pid = op->pid_of == OF_CHILD ? child_pid(me) : (pid_t)sys(getpid, 0);
     int rc = join_by_pid(&state, op->state, pid);
     if (rc == 0)
-        rc = vector_make(&argv, op->argv);
+        rc = vector_make(&argv, op->argv, NULL);
     if (rc == 0)
-        rc = vector_make(&env, op->env);
+        rc = vector_make(&env, op->env, NULL);
     if (rc < 0)
         return rc;
     struct job job = {op->path.data, argv.items, env.items, state.data, state.length, op->timeout_ms};
@@ -273,7 +275,7 @@ int do_RunTool(struct actor *me, const struct RunTool *op)
     if (!pid_of(me, op->actor, &pid))
         return -ESRCH;
     (void)format_number(digits, pid);
-    int rc = vector_make(&argv, op->argv);
+    int rc = vector_make(&argv, op->argv, NULL);
     if (rc < 0)
         return rc;
     put_pid(argv.items, digits);

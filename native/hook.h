@@ -10,7 +10,7 @@ struct vector {
 };
 
 #define _cleanup_vector_ __attribute__((cleanup(vector_free)))
-int vector_make(struct vector *vector, struct list texts);
+int vector_make(struct vector *vector, struct list texts, char *more); /* `more`: one item after them, or NULL */
 void vector_free(struct vector *vector);
 
 /* `pieces` joined by `pid` in decimal, in memory of its own. */

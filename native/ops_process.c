@@ -206,9 +206,9 @@ int do_FindProgram(struct actor *me, const struct FindProgram *op)
 int prepare_exec(struct actor *me, const struct Exec *op)
 {
     struct vector argv, env;
-    int rc = vector_make(&argv, op->argv);
+    int rc = vector_make(&argv, op->argv, NULL);
     if (rc == 0)
-        rc = vector_make(&env, op->env);
+        rc = vector_make(&env, op->env, me->home[0] ? me->home : NULL);
     if (rc < 0)
         return rc;
     (void)sys(umask, me->umask);

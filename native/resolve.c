@@ -114,16 +114,52 @@ static int check_kind(int fd, enum resolve_kind kind)
     return rc;
 }
 
+/* If what is missing begins with a link that leads nowhere, write the path by which it goes on into `next`: 1. Else 0,
+ * or -errno. Where it leads is resolved in the root again, so it cannot lead out. */
+static int follow_dangling(int leading, const char *path, const char *rest, char next[PATH_BYTES])
+{
+    char name[NAME_BYTES], target[PATH_BYTES];
+    const char *after = rest;
+    int rc = next_component(&after, name);
+    if (rc <= 0)
+        return rc;
+    long length = sys(readlinkat, leading, name, target, sizeof target - 1);
+    if (length < 0)
+        return length == -EINVAL || length == -ENOENT ? 0 : (int)length;
+    target[length] = 0;
+    size_t before = target[0] == '/' ? 0 : (size_t)(rest - path);
+    if (before + (size_t)length + strlen(after) + 2 > PATH_BYTES)
+        return -ENAMETOOLONG;
+    memcpy(next, path, before);
+    next[before] = '/';
+    memcpy(next + before + 1, target, (size_t)length);
+    memcpy(next + before + 1 + length, after, strlen(after) + 1);
+    return 1;
+}
+
 int resolve_or_create(int root, const char *path, enum resolve_kind kind, mode_t mode, uint64_t no_symlinks)
 {
-    path = beneath(path);
+    enum { MOST_LINKS = 40 };
+    static char paths[2][PATH_BYTES];
     uint64_t flags = O_PATH | (kind == DIRECTORY ? O_DIRECTORY : 0);
-    int fd = open_how(root, path, flags, RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS | no_symlinks);
-    if (fd != -ENOENT || kind == EXISTING)
-        return check_kind(fd, kind);
-    const char *rest;
-    int leading = open_leading(root, path, no_symlinks, &rest);
-    return leading < 0 ? leading : check_kind(create_rest(leading, rest, kind, mode), kind);
+    for (int links = 0; links < MOST_LINKS; links++) {
+        path = beneath(path);
+        int fd = open_how(root, path, flags, RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS | no_symlinks);
+        if (fd != -ENOENT || kind == EXISTING)
+            return check_kind(fd, kind);
+        const char *rest;
+        int leading = open_leading(root, path, no_symlinks, &rest);
+        if (leading < 0)
+            return leading;
+        int rc = no_symlinks ? 0 : follow_dangling(leading, path, rest, paths[links % 2]);
+        if (rc == 0)
+            return check_kind(create_rest(leading, rest, kind, mode), kind);
+        (void)sys(close, leading);
+        if (rc < 0)
+            return rc;
+        path = paths[links % 2];
+    }
+    return -ELOOP;
 }
 
 int resolve_parent(int root, const char *path, char name[NAME_BYTES])

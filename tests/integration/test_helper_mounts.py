@@ -15,8 +15,8 @@ from helper_harness import (
     CLONE_NEWPID,
     MS_PRIVATE,
     MS_REC,
-    MS_SLAVE,
     PRIVATE,
+    host_root,
     output_of,
     plan_of,
     program,
@@ -224,25 +224,12 @@ def test_read_only_paths_cannot_be_written_beneath_either(tmp_path):
 # --- the root ---------------------------------------------------------------------------------------------------
 
 
-def _root_of_the_host(stage, *operations):
-    """The init of a pid and a mount namespace whose root will be a copy of the host's, with a procfs of its own."""
-    return [
-        ops.SetPropagation("/", MS_REC | MS_SLAVE),
-        ops.OpenTree(TREE, ops.AT_HOST, "/", 0),
-        ops.AttachRoot(TREE, str(stage), ROOT),
-        ops.FsMount(4, "proc", ("source=proc",), 0),
-        ops.Resolve(PLACE, ROOT, "/proc", ops.DIRECTORY, 0o555, ops.NO_SYMLINKS),
-        ops.MoveMount(4, PLACE),
-        *operations,
-    ]
-
-
 CLONE = ops.Clone(CLONE_NEWNS | CLONE_NEWPID)
 
 
 def test_the_pivoted_root_is_all_there_is(tmp_path):
     init = [
-        *_root_of_the_host(tmp_path),
+        *host_root(tmp_path),
         ops.PivotRoot(ROOT),
         *program("pwd; cut -d' ' -f5 /proc/self/mountinfo; echo $$"),
     ]
@@ -252,7 +239,7 @@ def test_the_pivoted_root_is_all_there_is(tmp_path):
 
 def test_the_moved_root_is_on_top_of_the_old_one(tmp_path):
     init = [
-        *_root_of_the_host(tmp_path),
+        *host_root(tmp_path),
         ops.MoveRoot(ROOT, str(tmp_path)),
         *program("pwd; ls /proc/1/exe; ls /sys | wc -l"),
     ]
@@ -275,7 +262,7 @@ def test_mounts_of_the_box_do_not_reach_the_host(tmp_path):
     before = Path("/proc/self/mountinfo").read_text()
     script = "mount -t tmpfs x /mnt && mount --make-rshared / && mount -t tmpfs y /opt && echo mounted"
     init = [
-        *_root_of_the_host(tmp_path),
+        *host_root(tmp_path),
         ops.PivotRoot(ROOT),
         ops.SetPropagation("/", MS_REC | MS_PRIVATE),
         *program(script),

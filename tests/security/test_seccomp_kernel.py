@@ -2,7 +2,6 @@
 
 import os
 import platform
-import shutil
 import signal
 import subprocess
 import sys
@@ -15,16 +14,22 @@ from boxwright.plan.default_profile_data import ALLOWED, REFUSED, UNAVAILABLE, W
 from boxwright.plan.seccomp_arch import native_arch
 from boxwright.plan.seccomp_flags import filter_flags
 from boxwright.spec.types import Seccomp, Syscall, SyscallArg
+from lacks import need, need_program
 
 PROBE = os.path.join(os.path.dirname(__file__), "seccomp_probe.py")
 EPERM, EFAULT, ENOTTY, ENOSYS, EAFNOSUPPORT = 1, 14, 25, 38, 97
 ALL_ONES = (1 << 64) - 1
 BAD_ARGS = (ALL_ONES,) * 6
 
-pytestmark = pytest.mark.skipif(
-    platform.machine() not in ("x86_64", "aarch64"), reason="lacks: a machine whose numbers the probe knows"
-)
-x86_64_only = pytest.mark.skipif(platform.machine() != "x86_64", reason="lacks: x86-64")
+
+@pytest.fixture(autouse=True)
+def known_machine():
+    need("a machine whose numbers the probe knows", platform.machine() in ("x86_64", "aarch64"))
+
+
+@pytest.fixture
+def x86_64():
+    need("x86-64", platform.machine() == "x86_64")
 
 
 def probe(tmp_path, section, *mode, calls=()):
@@ -120,7 +125,7 @@ def test_ordinary_programs_run(tmp_path):
     assert done.returncode == 0, done.stderr
 
 
-@x86_64_only
+@pytest.mark.usefixtures("x86_64")
 def test_x32_calls_kill(tmp_path):
     done = probe(tmp_path, default_seccomp(()), "calls", calls=[(0x40000000 | 39,)])
     assert done.returncode == -signal.SIGSYS
@@ -142,8 +147,7 @@ MOUNT_32, GETPID_32, SOCKETCALL_32 = 21, 20, 102
 @pytest.fixture
 def int_0x80(tmp_path):
     """Builds a 64-bit program that makes one 32-bit call and exits with its errno."""
-    if shutil.which("gcc") is None:
-        pytest.skip("lacks: gcc")
+    need_program("gcc")
     source = tmp_path / "call.c"
     source.write_text(INT_0x80)
 
@@ -151,14 +155,14 @@ def int_0x80(tmp_path):
         program = tmp_path / f"call{nr}"
         command = ["gcc", "-O1", "-static", "-nostdlib", f"-DNUMBER={nr}L", "-o", program, source]
         subprocess.run(command, check=True)
-        if subprocess.run([program], check=False, cwd="/").returncode == -signal.SIGSEGV:
-            pytest.skip("lacks: a kernel with 32-bit system calls")
+        alone = subprocess.run([program], check=False, cwd="/")
+        need("32-bit system calls", alone.returncode != -signal.SIGSEGV)
         return str(program)
 
     return build
 
 
-@x86_64_only
+@pytest.mark.usefixtures("x86_64")
 def test_32_bit_calls_are_killed_unless_x86_is_listed(tmp_path, int_0x80):
     section = Seccomp("SCMP_ACT_ALLOW", syscalls=(Syscall(("mount",), "SCMP_ACT_ERRNO", EPERM),))
     mount, getpid = int_0x80(MOUNT_32), int_0x80(GETPID_32)
@@ -169,7 +173,7 @@ def test_32_bit_calls_are_killed_unless_x86_is_listed(tmp_path, int_0x80):
     assert probe(tmp_path, listed, "exec", getpid).returncode == 0
 
 
-@x86_64_only
+@pytest.mark.usefixtures("x86_64")
 def test_32_bit_calls_meet_the_default_profile(tmp_path, int_0x80):
     assert probe(tmp_path, default_seccomp(()), "exec", int_0x80(MOUNT_32)).returncode == EPERM
     assert probe(tmp_path, default_seccomp(()), "exec", int_0x80(GETPID_32)).returncode == 0
@@ -186,7 +190,8 @@ def test_32_bit_calls_meet_the_default_profile(tmp_path, int_0x80):
 )
 @pytest.mark.parametrize("action", ["SCMP_ACT_NOTIFY", "SCMP_ACT_ERRNO"])
 def test_kernel_takes_the_flags(tmp_path, flags, action):
-    section = Seccomp("SCMP_ACT_ALLOW", flags=flags, syscalls=(Syscall(("mkdirat",), action),))
+    rule = Syscall(("mkdirat",), action)
+    section = Seccomp("SCMP_ACT_ALLOW", flags=flags, listener_path="/run/agent", syscalls=(rule,))
     done = probe(tmp_path, section, "calls")
     assert done.returncode == 0, done.stderr
     listener = int(done.stdout.split()[1])

@@ -12,6 +12,7 @@ from boxwright.plan import default_profile_data as data
 from boxwright.plan.default_profile import default_seccomp
 from boxwright.plan.default_profile_key import DECIDING, deciding_capabilities
 from boxwright.plan.seccomp_arch import ARCHES
+from lacks import need
 
 HEADERS = "/usr/include/x86_64-linux-gnu/asm/unistd_64.h"
 ALLOW, EPERM, ENOSYS, EAFNOSUPPORT = 0x7FFF0000, 0x50001, 0x50026, 0x50061
@@ -49,8 +50,7 @@ def test_every_call_that_libseccomp_knows_is_decided(arch):
 
 
 def test_every_call_of_the_kernel_headers_is_decided():
-    if not os.path.exists(HEADERS):
-        pytest.skip("lacks: kernel headers of x86-64")
+    need("kernel headers of x86-64", os.path.exists(HEADERS))
     with open(HEADERS, encoding="ascii") as header:
         names = re.findall(r"^#define __NR_(\w+) \d+$", header.read(), re.MULTILINE)
     assert len(names) > 350

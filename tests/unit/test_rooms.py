@@ -22,9 +22,12 @@ DOORS = {"__init__": {"api"}, "__main__": {"cli"}}
 HOT_MODULES = (
     "boxwright._record",
     "boxwright.errors",
+    "boxwright.host.seccomp_cache",
     "boxwright.plan.compile",
+    "boxwright.plan.default_profile_key",
     "boxwright.plan.encode",
     "boxwright.plan.ops",
+    "boxwright.plan.seccomp_flags",
     "boxwright.spec.decode",
 )
 

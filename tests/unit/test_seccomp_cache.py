@@ -13,6 +13,7 @@ from boxwright.host import seccomp_cache
 from boxwright.host.seccomp import compile_section
 from boxwright.plan.default_profile import default_seccomp
 from boxwright.spec.types import Seccomp, Syscall, SyscallArg
+from lacks import need_root
 
 SECTION = Seccomp("SCMP_ACT_ERRNO", syscalls=(Syscall(("read", "write"), "SCMP_ACT_ALLOW"),))
 
@@ -107,8 +108,7 @@ def test_directory_open_to_others_is_refused(cache, mode):
 
 
 def test_directory_of_another_user_is_refused(cache):
-    if os.geteuid() != 0:
-        pytest.skip("lacks: root, to give a directory away")
+    need_root()
     cache.mkdir(parents=True, mode=0o700)
     os.chown(cache, 65534, 65534)
     with pytest.raises(HostError, match="seccomp programs"):

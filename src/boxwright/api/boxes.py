@@ -31,7 +31,7 @@ def prepare(options: "BoxOptions", runtime: "Runtime") -> Creation:
     creation = Creation(runtime, options.name or made_up_id(), RunOptions(recipe.root), document)
     creation.default_seccomp = CAPABILITIES
     if options.overlay:
-        creation.overlay((recipe.root,), 0)
+        creation.overlay(recipe.root)
     return creation
 
 

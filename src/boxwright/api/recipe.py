@@ -148,8 +148,7 @@ class Recipe:
         }
         if not self._privileged:
             kinds.append("user")
-            linux["uidMappings"] = [{"containerID": 0, "hostID": os.geteuid(), "size": 1}]
-            linux["gidMappings"] = [{"containerID": 0, "hostID": os.getegid(), "size": 1}]
+            linux["uidMappings"], linux["gidMappings"] = id_mappings()
         resources = self._resources()
         if resources:
             linux["resources"] = resources
@@ -167,6 +166,29 @@ class Recipe:
         if options.pids is not None:
             resources["pids"] = {"limit": options.pids}
         return resources
+
+
+def id_mappings() -> "tuple[list[dict[str, int]], list[dict[str, int]]]":
+    """The caller as root, with the subordinate ids that it has and the tools can map (subuid(5), newuidmap(1))."""
+    from boxwright.host.subids import mappings, subordinate
+
+    uid, gid = os.geteuid(), os.getegid()
+    uids, gids = [], []
+    if os.access("/usr/bin/newuidmap", os.X_OK) and os.access("/usr/bin/newgidmap", os.X_OK):
+        name = _user_name(uid)
+        uids, gids = subordinate("/etc/subuid", uid, name), subordinate("/etc/subgid", uid, name)
+    if not uids or not gids:
+        uids, gids = [], []
+    return mappings(uid, uids), mappings(gid, gids)
+
+
+def _user_name(uid: int) -> str:
+    import pwd
+
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return str(uid)
 
 
 def _mount(destination: str, kind: str, source: str, *options: str) -> "JSON":

@@ -167,7 +167,7 @@ _ROWS: tuple[tuple[str, str, Support], ...] = (
     ("linux.resources.network", f"{_LINUX}Network", _partial("cgroup v1 only: v2 has neither net_cls nor net_prio")),
     ("linux.resources.rdma", f"{_LINUX}RDMA", _needs("the `rdma` controller")),
     ("linux.resources.unified", f"{_LINUX}Unified", _needs("cgroup v2")),
-    ("linux.intelRdt", f"{_LINUX}IntelRdt", _YES),
+    ("linux.intelRdt", f"{_LINUX}IntelRdt", _needs("a mounted resctrl filesystem")),
     ("linux.memoryPolicy", f"{_LINUX}MemoryPolicy", _YES),
     ("linux.sysctl", f"{_LINUX}Sysctl", _needs("only those of a namespace that the box owns")),
     ("linux.seccomp", f"{_LINUX}Seccomp", _YES),

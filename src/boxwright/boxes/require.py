@@ -20,8 +20,9 @@ FOREIGN_SECTIONS = (
     ("zos", "it describes a container of z/OS"),
     ("freebsd", "it describes a jail of FreeBSD"),
 )
-# properties of the Linux section that nothing applies yet
-MISSING = (("intel_rdt", "linux.intelRdt", "classes of cache and memory bandwidth are not applied yet"),)
+
+# properties of the Linux section that nothing applies yet: field, name, reason
+MISSING: "tuple[tuple[str, str, str], ...]" = ()
 
 
 def require(config: "Config", box: str = "linux") -> None:
@@ -31,9 +32,8 @@ def require(config: "Config", box: str = "linux") -> None:
     for field, why in FOREIGN_SECTIONS:
         if getattr(config, field) is not None:
             raise UnsupportedError(field, box, why, hint=f"remove the section `{field}` from config.json")
-    linux = config.linux
-    if linux is None:
+    if config.linux is None:
         return
     for field, prop, why in MISSING:
-        if getattr(linux, field) is not None:
+        if getattr(config.linux, field) is not None:
             raise UnsupportedError(prop, box, why)

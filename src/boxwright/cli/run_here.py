@@ -60,7 +60,7 @@ def box_options(args: list[str]) -> BoxOptions:
     """The words as a box and its command. Raises UsageError, or HelpRequested."""
     options = scan(COMMAND, args)
     if not options.arguments and not options.given("bundle"):
-        raise UsageError("`boxwright run` needs a command behind `--`", hint="see `boxwright run --help --`")
+        raise UsageError("`boxwright run` needs a command behind `--`", hint="see `boxwright run --help`")
     uid, gid = parse_user(options.text("user")) if options.given("user") else (None, None)
     return BoxOptions(
         args=tuple(options.arguments),

@@ -87,8 +87,12 @@ def _plan_file(data: bytes) -> int:
 class Helper:
     """A helper at work on a plan. `pid` is the init's once known; the helper's own processes are reaped by `finish`."""
 
-    def __init__(self, plan: "Plan", inherited: "Sequence[int]", preserve_fds: int = 0) -> None:
-        """Start it. `inherited` are the descriptors for the plan's first slots; borrowed, they stay the caller's."""
+    def __init__(
+        self, plan: "Plan", inherited: "Sequence[int]", preserve_fds: int = 0, stdio: "Sequence[int]" = ()
+    ) -> None:
+        """Start it. `inherited` are the descriptors for the plan's first slots, `stdio` what becomes the program's
+        standard input, output and error (ours if empty). All are borrowed: they stay the caller's.
+        """
         if len(inherited) != len(plan.inherited):
             raise ValueError(f"the plan wants {plan.inherited}, given {len(inherited)} descriptors")
         self.plan = plan
@@ -98,7 +102,7 @@ class Helper:
         self.socket: socket = ours
         plan_fd = _plan_file(encode(plan))
         try:
-            self._helper = _spawn((plan_fd, theirs.fileno(), *inherited), 3 + preserve_fds)
+            self._helper = _spawn((plan_fd, theirs.fileno(), *inherited), 3 + preserve_fds, stdio)
         except BaseException:
             ours.close()
             raise
@@ -153,11 +157,12 @@ def _descriptors(item: "tuple[int, int, bytes]") -> list[int]:
     return [int.from_bytes(data[at : at + 4], "little") for at in range(0, len(data) - 3, 4)]
 
 
-def _spawn(fds: "Sequence[int]", base: int) -> int:
-    high = [fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, _HIGH_FD + base + len(fds)) for fd in fds]
+def _spawn(fds: "Sequence[int]", base: int, stdio: "Sequence[int]") -> int:
+    numbers = [*range(len(stdio)), *range(base, base + len(fds))]
+    high = [fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, _HIGH_FD + base + len(fds)) for fd in (*stdio, *fds)]
     helper = sealed_helper()
     try:
-        actions = [(os.POSIX_SPAWN_DUP2, fd, base + at) for at, fd in enumerate(high)]
+        actions = [(os.POSIX_SPAWN_DUP2, fd, number) for fd, number in zip(high, numbers, strict=True)]
         return os.posix_spawn(f"/proc/self/fd/{helper}", ["boxwright-helper", str(base)], {}, file_actions=actions)
     finally:
         for fd in high:

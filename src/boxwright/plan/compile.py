@@ -7,7 +7,7 @@ from boxwright.plan.mounts import Mounts
 from boxwright.plan.namespaces import CLONE_FLAGS, compile_clone, is_new
 from boxwright.plan.process import ProcessSteps
 from boxwright.plan.request import UPCALL_NET_DEVICES, UPCALL_SYSTEMD_UNIT
-from boxwright.plan.rootfs import O_DIRECTORY, O_PATH, Rootfs
+from boxwright.plan.rootfs import O_DIRECTORY, O_PATH, O_RDWR, Rootfs
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from boxwright.plan.request import HostFacts, Request
     from boxwright.spec.types import Config, Hook
 
+KEEP_GROUPS_ANNOTATION = "run.oci.keep_original_groups"
 HOOKS_ANCHOR = "config.md#configHooks"
 SYSCTL_ANCHOR = "config-linux.md#configLinuxSysctl"
 
@@ -45,6 +46,7 @@ class _Create:
         process = None
         if self._config.process is not None:
             process = ProcessSteps(b, self._config.process, self._linux, self._facts, proc)
+            process.keep_groups = self._config.annotations.get(KEEP_GROUPS_ANNOTATION) == "1"
         entry = self._groups()
         mounts.compile_sources()
         rootfs.compile_sources()
@@ -87,6 +89,11 @@ class _Create:
         if self._linux is not None and self._linux.net_devices:
             anchor = "config-linux.md#configLinuxNetworkDevices"
             b.add(ops.OUTER, ops.Upcall(UPCALL_NET_DEVICES), "/linux/netDevices", anchor)
+        if self._linux is not None and self._linux.intel_rdt is not None:
+            from boxwright.plan.resctrl import ResctrlSite, compile_groups
+
+            site = request.resctrl or ResctrlSite(self._facts.resctrl)
+            b.extend(ops.OUTER, compile_groups(self._linux.intel_rdt, site, request.container_id))
         b.add(ops.OUTER, ops.Post(ops.INIT))
 
     def _arrive(self, proc: int, entry: CgroupEntry) -> None:
@@ -148,14 +155,18 @@ class _Create:
 
     def _program(self, process: "ProcessSteps | None") -> None:
         b, request = self._b, self._request
-        if process is not None:
+        if process is not None and not request.idle:
             process.compile_program()
         b.add(ops.INIT, ops.Ready(), "", "runtime.md#runtimeCreate")
         if request.gate:
             b.add(ops.INIT, ops.Gate(b.inherited("gate")), "", "runtime.md#runtimeStart")
         if self._config.hooks is not None:
             self._hooks(ops.INIT, self._config.hooks.start_container, "startContainer", ops.PID_OF_SELF)
-        if process is not None:
+        if request.idle:
+            null = b.slot()
+            b.add(ops.INIT, ops.Open(null, "/dev/null", O_RDWR))
+            b.add(ops.INIT, ops.Idle(null))
+        elif process is not None:
             process.compile_attributes()
             process.compile_identity(request.seccomp, b.inherited("seccomp"), request.listener_state)
             process.compile_exec(request.preserve_fds)

@@ -20,7 +20,17 @@ if TYPE_CHECKING:
 
 # steps that only serve the one before or behind them
 _SERVING = (
-    *(ops.Open, ops.Close, ops.Post, ops.Await, ops.DieWithParent, ops.SetDumpable, ops.Resolve, ops.SetAttr, ops.MoveMount),
+    *(
+        ops.Open,
+        ops.Close,
+        ops.Post,
+        ops.Await,
+        ops.DieWithParent,
+        ops.SetDumpable,
+        ops.Resolve,
+        ops.SetAttr,
+        ops.MoveMount,
+    ),
     *(ops.Userns, ops.CopyUp, ops.AttachRoot, ops.BecomeRoot, ops.Ready, ops.MakeDirAt),
 )
 

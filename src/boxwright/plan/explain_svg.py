@@ -59,11 +59,15 @@ def picture(explanation: "Explanation") -> str:
     return "\n".join(parts)
 
 
-_ARROWS = "<defs>" + "".join(
-    f'<marker id="{kind}" viewBox="0 0 8 8" refX="7" refY="4" markerWidth="7" markerHeight="7" '
-    f'orient="auto-start-reverse"><path class="tip {kind}" d="M0 0L8 4L0 8z"/></marker>'
-    for kind in ("read", "write", "neutral")
-) + "</defs>"
+_ARROWS = (
+    "<defs>"
+    + "".join(
+        f'<marker id="{kind}" viewBox="0 0 8 8" refX="7" refY="4" markerWidth="7" markerHeight="7" '
+        f'orient="auto-start-reverse"><path class="tip {kind}" d="M0 0L8 4L0 8z"/></marker>'
+        for kind in ("read", "write", "neutral")
+    )
+    + "</defs>"
+)
 
 
 def walls_of_picture(walls: "Walls") -> tuple[Wall, ...]:

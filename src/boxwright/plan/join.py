@@ -28,6 +28,7 @@ class JoinRequest(Record):
     preserve_fds: int = 0
     listener: bool = False
     listener_state: tuple[str, ...] = ()
+    resctrl: tuple[str, ...] = ()  # directories of resctrl to enter
 
 
 def compile_exec(process: "Process", linux: "Linux | None", facts: "HostFacts", request: JoinRequest) -> "Plan":
@@ -51,6 +52,10 @@ def compile_exec(process: "Process", linux: "Linux | None", facts: "HostFacts", 
         b.add(ops.JOINER, ops.Setns(b.inherited("pidfd"), kinds), "/linux/namespaces", ANCHOR, about="container")
     b.add(ops.JOINER, ops.Clone(0, into), about="process")
     steps.compile_outer()
+    if request.resctrl:
+        from boxwright.plan.resctrl import join_steps
+
+        b.extend(ops.OUTER, join_steps(request.resctrl))
     b.add(ops.OUTER, ops.Post(ops.INIT))
     b.add(ops.INIT, ops.DieWithParent())
     for slot in enters:

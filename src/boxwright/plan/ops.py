@@ -369,7 +369,8 @@ class Resolve(Op):
     NO_MAGICLINKS).
 
     `kind`: EXISTING must exist; DIRECTORY and FILE are created if missing, with the missing parents (0755),
-    component by component by mkdirat beneath held descriptors, never through a dangling link; LIKE is DIRECTORY or
+    component by component by mkdirat beneath held descriptors, a dangling link being followed inside
+    the root; LIKE is DIRECTORY or
     FILE after what the slot `like` is. NO_SYMLINKS in `flags`: no component may be a symbolic link (ELOOP).
     """
 
@@ -545,7 +546,8 @@ class SetRlimit(Op):
 
 
 class SetUser(Op):
-    """setgroups, setresgid, setresuid; with `keep_caps` the permitted set survives (PR_SET_KEEPCAPS). setgroups is
+    """setgroups (but where `groups` is the single -1, which keeps those there are), setresgid, setresuid; with
+    `keep_caps` the permitted set survives (PR_SET_KEEPCAPS). setgroups is
     not an error when `groups` is empty and the user namespace denies it.
     """
 
@@ -695,6 +697,24 @@ class Exec(Op):
     CODE = 77
     argv: tuple[str, ...]
     env: tuple[str, ...]
+
+
+class Idle(Op):
+    """Be the init of a box without a program: descriptors 0 to 2 on the null device in slot `null`, all others
+    closed, reap what ends, and end on SIGTERM. The report socket closes as by `Exec`.
+    """
+
+    CODE = 78
+    null: int
+
+
+class FindHome(Op):
+    """Look for the home directory of `uid` in `/etc/passwd` of the actor's root, a regular file of at most 1 MiB, and
+    keep `HOME=…` (`/` where there is none) for `Exec`, which adds it to its environment.
+    """
+
+    CODE = 79
+    uid: int
 
 
 class SetDeviceFilter(Op):

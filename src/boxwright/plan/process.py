@@ -2,8 +2,8 @@
 
 from boxwright.plan import ops
 from boxwright.plan.namespaces import is_new
+from boxwright.plan.seccomp_flags import filter_flags
 from boxwright.spec import constants
-from boxwright.spec.seccomp_constants import FLAGS as SECCOMP_FLAGS
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -18,6 +18,7 @@ USER_ANCHOR = "config.md#configUser"
 SECCOMP_ANCHOR = "config-linux.md#configLinuxSeccomp"
 DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 CAP_SYS_ADMIN = 1 << 21
+KEEP_GROUPS = (-1,)
 
 
 def environment_value(env: tuple[str, ...], name: str) -> str | None:
@@ -27,6 +28,12 @@ def environment_value(env: tuple[str, ...], name: str) -> str | None:
         if entry.startswith(start):
             return entry[len(start) :]
     return None
+
+
+def without_repeats(env: tuple[str, ...]) -> tuple[str, ...]:
+    """The environment with each variable once, at its last value: getenv(3) would find the first."""
+    last = {entry.partition("=")[0]: entry for entry in env}
+    return env if len(last) == len(env) else tuple(last.values())
 
 
 def capability_mask(names: "tuple[str, ...] | None") -> int:
@@ -60,6 +67,7 @@ class ProcessSteps:
         self._linux = linux
         self._facts = facts
         self._proc = proc
+        self.keep_groups = False  # those of the caller, as the annotation of crun asks for
 
     def compile_outer(self) -> None:
         """What only the privileged side may do to the init."""
@@ -91,6 +99,8 @@ class ProcessSteps:
         process = self._process
         self._b.add(ops.INIT, ops.SetCwd(process.cwd, 0), process.at("cwd"), ANCHOR)
         path = environment_value(process.env, "PATH")
+        if environment_value(process.env, "HOME") is None:
+            self._b.add(ops.INIT, ops.FindHome(process.user.uid), process.at("env"), ANCHOR)
         op = ops.FindProgram(process.args[0], DEFAULT_PATH if path is None else path)
         self._b.add(ops.INIT, op, process.at("args", 0), ANCHOR)
 
@@ -151,7 +161,8 @@ class ProcessSteps:
         b.add(ops.INIT, ops.BoundCaps(masks[0]), process.at("capabilities", "bounding"), LINUX_ANCHOR)
         user = process.user
         b.add(ops.INIT, ops.OwnStdio(user.uid), process.at("user"), USER_ANCHOR)
-        op = ops.SetUser(user.uid, user.gid, tuple(user.additional_gids), 1)
+        groups = KEEP_GROUPS if self.keep_groups else tuple(user.additional_gids)
+        op = ops.SetUser(user.uid, user.gid, groups, 1)
         b.add(ops.INIT, op, process.at("user"), USER_ANCHOR)
         b.add(ops.INIT, ops.SetCaps(*masks[1:]), process.at("capabilities"), LINUX_ANCHOR)
         if process.no_new_privileges:
@@ -182,16 +193,14 @@ class ProcessSteps:
         if not program:
             return None
         section: Seccomp | None = self._linux.seccomp if self._linux else None
-        flags = 0
-        for name in section.flags if section else ():
-            flags |= SECCOMP_FLAGS[name]
+        flags = filter_flags(section) if section else 0
         return ops.LoadSeccomp(program, flags, listener, state)
 
     def compile_exec(self, preserve_fds: int) -> None:
         """Close what is not the program's, and become it."""
         process = self._process
         self._b.add(ops.INIT, ops.KeepFds(3 + preserve_fds), "", "runtime-linux.md#runtimeLinuxFileDescriptors")
-        self._b.add(ops.INIT, ops.Exec(process.args, process.env), process.at("args"), ANCHOR)
+        self._b.add(ops.INIT, ops.Exec(process.args, without_repeats(process.env)), process.at("args"), ANCHOR)
 
 
 def _signed(value: int) -> int:

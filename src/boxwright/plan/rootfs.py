@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from boxwright.plan.builder import Builder
-    from boxwright.plan.request import HostFacts, Request
+    from boxwright.plan.request import HostFacts, Request, RootSource
     from boxwright.spec.types import Config, Device, IDMapping
 
 ROOT_ANCHOR = "config.md#configRoot"
@@ -22,6 +22,7 @@ READONLY_ANCHOR = "config-linux.md#configLinuxReadonlyPaths"
 PROPAGATION_ANCHOR = "config-linux.md#configLinuxRootfsMountPropagation"
 
 O_PATH = 0o10000000
+O_RDWR = 0o2
 O_DIRECTORY = 0o200000
 _S_IFCHR, _S_IFBLK, _S_IFIFO = 0o020000, 0o060000, 0o010000
 _DEVICE_TYPES = {"c": _S_IFCHR, "u": _S_IFCHR, "b": _S_IFBLK, "p": _S_IFIFO}
@@ -96,6 +97,9 @@ class Rootfs:
     def _compile_overlay(self) -> None:
         b, root = self._b, self._request.root
         upper, work = root.upper, root.work
+        if root.branches or root.links or root.binds:
+            self._compile_branches(root)
+            return
         if not upper:
             scratch, scratch_root = b.slot(), b.slot()
             size = (f"size={root.size_bytes}",) if root.size_bytes else ()
@@ -109,6 +113,36 @@ class Rootfs:
             params += ("userxattr",)
         b.add(ops.INIT, ops.FsMount(self._tree, "overlay", ("source=overlay", *params), 0), about="/")
         b.add(ops.INIT, ops.AttachRoot(self._tree, f"{root.stage}/root" if not root.upper else root.stage, self.slot))
+
+    def _compile_branches(self, root: "RootSource") -> None:
+        b, scratch, shelf = self._b, self._b.slot(), self._b.slot()
+        size = (f"size={root.size_bytes}",) if root.size_bytes else ()
+        b.add(ops.INIT, ops.FsMount(scratch, "tmpfs", ("source=boxwright", "mode=755", *size), 0), about="overlay")
+        b.add(ops.INIT, ops.AttachRoot(scratch, root.stage, shelf), about="overlay")
+        b.add(ops.INIT, ops.MakeDirAt(shelf, "root", 0o755, 0, 0), about="root")
+        b.add(ops.INIT, ops.OpenTree(self._tree, shelf, "root", 0), "/root/path", ROOT_ANCHOR)
+        b.add(ops.INIT, ops.AttachRoot(self._tree, f"{root.stage}/root", self.slot), "/root/path", ROOT_ANCHOR)
+        for name, target in root.links:
+            b.add(ops.INIT, ops.MakeSymlink(self.slot, name, target, ""), "/root/path", ROOT_ANCHOR)
+        for name, path in root.branches:
+            for kind in ("upper", "work"):
+                b.add(ops.INIT, ops.MakeDirAt(shelf, f"{kind}/{name}", 0o755, 0, 0), about=name)
+            where = (f"upperdir={root.stage}/upper/{name}", f"workdir={root.stage}/work/{name}")
+            tree = b.slot()
+            op = ops.FsMount(tree, "overlay", ("source=overlay", f"lowerdir={path}", *where, "userxattr"), 0)
+            b.add(ops.INIT, op, "/root/path", ROOT_ANCHOR, about=f"/{name}")
+            self._place(tree, name)
+        for name in root.binds:
+            tree = b.slot()
+            source = f"{root.path.rstrip('/')}/{name}"
+            b.add(ops.INIT, ops.OpenTree(tree, ops.AT_HOST, source, ops.RECURSIVE), "/root/path", ROOT_ANCHOR)
+            b.add(ops.INIT, ops.SetAttr(tree, MOUNT_ATTR_RDONLY, 0, 0, ops.NO_SLOT, 1), about=f"/{name}")
+            self._place(tree, name)
+
+    def _place(self, tree: int, name: str) -> None:
+        target = self._b.slot()
+        self._b.add(ops.INIT, ops.Resolve(target, self.slot, name, ops.DIRECTORY, 0o755, 0), "/root/path", ROOT_ANCHOR)
+        self._b.add(ops.INIT, ops.MoveMount(tree, target), "/root/path", ROOT_ANCHOR, about=f"/{name}")
 
     def compile_devices(self) -> None:
         """Default and configured device nodes and the links beside them."""

@@ -23,7 +23,8 @@ def uses_notify(section: "Seccomp") -> bool:
 def filter_flags(section: "Seccomp") -> int:
     """The flags of seccomp(2) for a section, with SECCOMP_FILTER_FLAG_NEW_LISTENER where it uses SCMP_ACT_NOTIFY.
 
-    Raises ConfigError for a flag that the standard does not name.
+    Raises ConfigError for a flag that the standard does not name, and for SCMP_ACT_NOTIFY without a listenerPath: the
+    kernel would answer ENOSYS for want of a listener.
     """
     flags = 0
     for position, name in enumerate(section.flags):
@@ -34,6 +35,8 @@ def filter_flags(section: "Seccomp") -> int:
     if not uses_notify(section):
         # the kernel refuses it (EINVAL) where there is no listener to wait for
         return flags & ~FLAGS["SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV"]
+    if not section.listener_path:
+        raise ConfigError([Problem(section.at("listenerPath"), "is needed where SCMP_ACT_NOTIFY is used", ANCHOR)])
     if flags & FLAGS["SECCOMP_FILTER_FLAG_TSYNC"]:
         # both answer by return value: without this one the kernel refuses the pair (EINVAL)
         flags |= _TSYNC_ESRCH

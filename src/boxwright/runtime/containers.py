@@ -12,7 +12,6 @@ from fcntl import LOCK_EX, flock
 from boxwright.errors import BoxwrightError, ExistsError, HostError, NotFoundError, UsageError
 from boxwright.host.processes import start_time
 from boxwright.plan.cgroup_layout import CgroupPlacement
-from boxwright.spec.decode import decode
 from boxwright.spec.jsontext import encode_json, parse_json
 
 TYPE_CHECKING = False
@@ -164,6 +163,8 @@ class Container:
 
     def config(self) -> "Config":
         """The configuration as it was at create."""
+        from boxwright.spec.decode import decode
+
         with open(self.path("config.json"), "rb") as file:
             return decode(file.read())
 
@@ -184,6 +185,10 @@ class Container:
         """Its cgroups."""
         value = self.facts.get("cgroups")
         return CgroupPlacement.from_json(value) if value else CgroupPlacement("none")
+
+    def resctrl(self, what: str) -> tuple[str, ...]:
+        """Its directories of resctrl: those that are `joined`, were `made`, or are `owned` and go with it."""
+        return tuple(self.facts.get("resctrl", {}).get(what, ()))
 
     def alive(self) -> bool:
         """Whether the init lives."""

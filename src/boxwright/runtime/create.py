@@ -15,6 +15,7 @@ from boxwright.host.spawn import Helper
 from boxwright.plan.cgroups import place
 from boxwright.plan.compile import compile_create
 from boxwright.plan.request import Request, RootSource
+from boxwright.plan.seccomp_flags import uses_notify
 from boxwright.runtime.containers import CREATING, Container, state_document
 from boxwright.runtime.following import Follower, Outcome
 from boxwright.runtime.stop import run_poststop
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
     from typing import Any, Self
 
     from boxwright.plan.cgroup_layout import CgroupPlacement, CgroupSite
+    from boxwright.plan.request import HostFacts
+    from boxwright.plan.resctrl import ResctrlSite
     from boxwright.runtime.context import Runtime
     from boxwright.runtime.options import CreateOptions, ExecOptions
     from boxwright.spec.types import Config, Seccomp
@@ -60,6 +63,8 @@ class Creation:
         self.preserve_fds = options.preserve_fds + listen_fds()
         self._root: RootSource | None = None
         self.default_seccomp: tuple[str, ...] | None = None  # the default profile for these capabilities
+        self.stdio: tuple[int, ...] = ()  # borrowed descriptors for the program's 0 to 2, ours if empty
+        self.idle = False  # hold the box without a program
         self.container = Container.make(runtime, container_id)
 
     def __enter__(self) -> "Self":
@@ -70,11 +75,16 @@ class Creation:
             self.container.forget()  # it failed before anything was begun
         self.container.unlock()
 
-    def overlay(self, lowers: tuple[str, ...], size_bytes: int) -> None:
-        """Use a private overlay over the directories `lowers` as the root, kept in memory."""
+    def overlay(self, root: str, size_bytes: int = 0) -> None:
+        """Use a private overlay over the directory `root`, kept in memory, as the root filesystem."""
         stage = self.container.path("root")
         os.mkdir(stage, 0o755)
-        self._root = RootSource(lowers[0], stage, lowers, size_bytes)
+        self._root = RootSource(root, stage, (root,), size_bytes)
+        if root == "/" and not host_facts.is_privileged():
+            from boxwright.host.subids import branches
+
+            overlays, links, binds = branches(root)
+            self._root = self._root.replace(branches=overlays, links=links, binds=binds)
 
     def create(self) -> Outcome:
         """As far as the gate."""
@@ -86,28 +96,58 @@ class Creation:
 
     def _guarded(self, *, gate: bool) -> Outcome:
         try:
-            outcome = self._make(gate=gate)
+            making = self._begin(gate=gate)
+            with making:
+                outcome = making.follow()
             announce(self.options, outcome.pid)
         except BaseException as error:
-            undo(self.container, self.config if isinstance(error, HookError) else None)
+            self.fail(error)
             raise
         return outcome
 
-    def _make(self, *, gate: bool) -> Outcome:
+    def fail(self, error: BaseException) -> None:
+        """Undo what was made. Where a hook failed, the poststop hooks run too (runtime.md#runtimeLifecycle)."""
+        undo(self.container, self.config if isinstance(error, HookError) else None)
+
+    def begin(self, *, gate: bool = False) -> "Making":
+        """Start making it, for who follows the helper himself. What fails is undone."""
+        try:
+            return self._begin(gate=gate)
+        except BaseException as error:
+            self.fail(error)
+            raise
+
+    def _begin(self, *, gate: bool) -> "Making":
         facts = host_facts.probe()
         placement = place(self.config, facts.cgroups, self.container.id, self.runtime.cgroup_driver)
         placement, site = inspect(self.config, facts.cgroups, placement)
         root = self._root or RootSource(root_path(self.config, self.options.bundle))
+        resctrl = self._resctrl(facts)
         self._record(placement, root.path)
-        request = self._request(placement, site, root, gate=gate)
+        request = self._request(placement, site, root, gate=gate).replace(resctrl=resctrl)
         plan = compile_create(self.config, facts, request)
         sockets = self._sockets(plan.inherited)
         try:
-            helper = Helper(plan, [sock.fileno() for sock in sockets], self.preserve_fds)
+            helper = Helper(plan, [sock.fileno() for sock in sockets], self.preserve_fds, self.stdio)
         finally:
             for sock in sockets:
                 sock.close()
-        return self._follow(helper, gate=gate)
+        return Making(self, helper, gate=gate)
+
+    def _resctrl(self, facts: "HostFacts") -> "ResctrlSite | None":
+        """Look at the classes of cache and memory bandwidth, and write down which directories will be ours."""
+        rdt = self.config.linux.intel_rdt if self.config.linux else None
+        if rdt is None:
+            return None
+        from boxwright.host.resctrl import inspect as inspect_resctrl
+        from boxwright.host.resctrl import mount_point
+        from boxwright.plan.resctrl import plan_groups
+
+        site = inspect_resctrl(rdt, self.container.id, facts.resctrl or mount_point())
+        groups = plan_groups(rdt, site, self.container.id)
+        named = {"joined": list(groups.joined), "made": list(groups.made), "owned": list(groups.owned)}
+        self.container.facts["resctrl"] = named
+        return site
 
     def _record(self, placement: "CgroupPlacement", root: str) -> None:
         """Write down what is about to be made, before it is: whoever finds us dead can clean up by it."""
@@ -137,7 +177,9 @@ class Creation:
         config, options = self.config, self.options
         state = _around_pid(state_document(self.container, CREATING, 1))
         seccomp = config.linux.seccomp if config.linux else None
-        listener_state = _listener_state(seccomp, state) if seccomp and seccomp.listener_path else ()
+        # listenerPath says nothing where SCMP_ACT_NOTIFY is not used
+        notify = seccomp is not None and seccomp.listener_path and uses_notify(seccomp)
+        listener_state = _listener_state(seccomp, state) if seccomp and notify else ()
         return Request(
             container_id=self.container.id,
             bundle=options.bundle,
@@ -154,6 +196,7 @@ class Creation:
             preserve_fds=self.preserve_fds,
             no_pivot=options.no_pivot,
             new_keyring=not options.no_new_keyring,
+            idle=self.idle,
         )
 
     def _sockets(self, names: tuple[str, ...]) -> "list[socket]":
@@ -169,18 +212,55 @@ class Creation:
                 made.append(connect(path or "", "seccomp listener", "/linux/seccomp/listenerPath"))
         return made
 
-    def _follow(self, helper: Helper, *, gate: bool) -> Outcome:
-        upcalls = Upcalls(self.config, self.container.placement)
-        follower = Follower(self.runtime, helper, self.config, on_pid=self._on_pid, upcall=upcalls)
-        try:
-            return follower.until_ready() if gate else follower.until_executed()
-        except BoxwrightError as error:
-            raise upcalls.error or error from None
-        finally:
-            helper.finish()
-
-    def _on_pid(self, pid: int) -> None:
+    def note_pid(self, pid: int) -> None:
+        """Write down the init, so that it is found whatever becomes of us."""
         self.container.write(pid=pid, pidStart=start_time(pid))
+
+
+class Making:
+    """A helper at work for a creation. Left, it is finished with."""
+
+    def __init__(self, creation: Creation, helper: Helper, *, gate: bool) -> None:
+        self._runtime = creation.runtime
+        self._helper = helper
+        self._gate = gate
+        self._upcalls = Upcalls(creation.config, creation.container.placement)
+        self._follower = Follower(
+            creation.runtime, helper, creation.config, on_pid=creation.note_pid, upcall=self._upcalls
+        )
+
+    def fileno(self) -> int:
+        """Readable when `step` would not block."""
+        return self._helper.socket.fileno()
+
+    def step(self) -> Outcome | None:
+        """Take one report: the outcome once it is known. Raises what the helper reports."""
+        try:
+            return self._follower.step(gate=self._gate)
+        except BoxwrightError as error:
+            raise self._upcalls.error or error from None
+
+    def follow(self) -> Outcome:
+        """Take reports until the outcome is known."""
+        while (outcome := self.step()) is None:
+            continue
+        return outcome
+
+    def __enter__(self) -> "Self":
+        return self
+
+    def __exit__(self, kind: "type[BaseException] | None", *_exc: object) -> None:
+        if kind is not None:
+            self._take_back()
+        self._upcalls.close()
+        self._helper.finish()
+
+    def _take_back(self) -> None:
+        """A device of the host is not lost with a container that could not be made."""
+        try:
+            self._upcalls.undo()
+        except BoxwrightError as error:
+            self._runtime.warn(error.message)
 
 
 def filter_program(runtime: "Runtime", config: "Config", default: "Sequence[str] | None") -> bytes:
@@ -199,6 +279,10 @@ def undo(container: Container, hooked: "Config | None") -> None:
         kill_and_wait(container.pid, container.started_at)
     kill_all(container.placement)
     destroy(container.placement)
+    if made := container.resctrl("made"):
+        from boxwright.host.resctrl import remove_unused
+
+        remove_unused(made)
     container.forget()
     if hooked is not None:
         run_poststop(container, hooked)

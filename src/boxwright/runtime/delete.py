@@ -40,10 +40,10 @@ def remove(container: Container) -> None:
     kill_all(container.placement)
     config = _config(container)
     destroy(container.placement)
-    if config is not None and config.linux is not None and config.linux.intel_rdt is not None:
+    if owned := container.resctrl("owned"):
         from boxwright.host.resctrl import remove_groups
 
-        remove_groups(config.linux.intel_rdt, container.id)
+        remove_groups(owned)
     container.forget()
     if config is not None:
         run_poststop(container, config)

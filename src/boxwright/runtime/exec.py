@@ -69,6 +69,7 @@ def _spawn(container: Container, options: "ExecOptions", pidfd: int) -> "Outcome
         seccomp=filter_program(runtime, config, container.facts.get("defaultSeccomp")),
         console=bool(options.console_socket),
         preserve_fds=options.preserve_fds,
+        resctrl=container.resctrl("joined"),
     )
     plan = compile_exec(options.process, config.linux, host_facts.probe(), request)
     console = connect(options.console_socket, "console socket") if options.console_socket else None

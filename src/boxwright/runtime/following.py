@@ -1,5 +1,6 @@
 """Follow a helper through its reports: the one place where its answers become results, warnings and errors."""
 
+import errno
 import os
 
 from boxwright.errors import BoxwrightError
@@ -26,13 +27,13 @@ class Outcome:
 
 
 class Follower:
-    """Reads reports until the init is ready, or executes the program."""
+    """Takes reports until the init is ready, or executes the program."""
 
     def __init__(
         self,
         runtime: "Runtime",
         helper: "Helper",
-        config: "Config",
+        config: "Config | dict[str, object]",
         *,
         on_pid: "Callable[[int], None] | None" = None,
         upcall: "Callable[[int, int], int] | None" = None,
@@ -43,24 +44,33 @@ class Follower:
         self._on_pid = on_pid
         self._upcall = upcall
         self._terminal = -1
+        self._ready = False
 
     def until_ready(self) -> Outcome:
         """Until READY. Raises what the helper reports."""
-        return self._follow(ops.READY)
+        return self._follow(gate=True)
 
     def until_executed(self) -> Outcome:
         """Until the report socket closes because the program is executed. Raises what the helper reports."""
-        return self._follow(0)
+        return self._follow(gate=False)
 
-    def _follow(self, last: int) -> Outcome:
-        ready = False
-        while (report := self._helper.next()) is not None:
+    def _follow(self, *, gate: bool) -> Outcome:
+        while (outcome := self.step(gate=gate)) is None:
+            continue
+        return outcome
+
+    def step(self, *, gate: bool) -> Outcome | None:
+        """Take one report (blocks until there is one): the outcome once it is known. Raises what the helper reports.
+
+        With `gate` the outcome is known at READY, else at the execution.
+        """
+        report = self._helper.next()
+        if report is not None:
             self._handle(report)
-            if report.kind == ops.READY:
-                ready = True
-                if last == ops.READY:
-                    return Outcome(self._helper.pid, self._terminal)
-        if not ready:
+            self._ready |= report.kind == ops.READY
+            if not (gate and self._ready):
+                return None
+        elif not self._ready:
             raise BoxwrightError(
                 "the helper ended before the container was ready", hint="was it killed, or is memory short?"
             )
@@ -70,13 +80,19 @@ class Follower:
         if report.kind == ops.CHILD_PID and self._on_pid is not None:
             self._on_pid(report.value)
         elif report.kind == ops.UPCALL:
-            self._helper.answer(self._upcall(report.value, self._helper.pid) if self._upcall else 38)
+            self._helper.answer(self._answer(report))
         elif report.kind == ops.TERMINAL:
             self._take_terminal(report)
         elif report.kind == ops.WARNING:
             self._warn(report)
         elif report.kind in {ops.ERROR, ops.HOOK_FAILED}:
             raise failure(self._helper.plan, self._config, report)
+
+    def _answer(self, report: "Report") -> int:
+        op = self._helper.plan.steps(report.actor)[report.op].op
+        if self._upcall is None or not isinstance(op, ops.Upcall):
+            return errno.ENOSYS
+        return self._upcall(op.token, report.value)
 
     def _take_terminal(self, report: "Report") -> None:
         if self._terminal >= 0:
@@ -87,7 +103,7 @@ class Follower:
         self._runtime.warn(failure(self._helper.plan, self._config, report).message)
 
 
-def failure(plan: "Plan", config: "Config", report: "Report") -> BoxwrightError:
+def failure(plan: "Plan", config: "Config | dict[str, object]", report: "Report") -> BoxwrightError:
     """The error that a report of a failure tells of."""
     from boxwright.plan.describe import explain_failure
 

@@ -4,6 +4,7 @@ from boxwright.host import facts as host_facts
 from boxwright.plan.cgroup_layout import CgroupSite
 from boxwright.plan.compile import compile_create
 from boxwright.plan.request import Request, RootSource
+from boxwright.plan.seccomp_flags import uses_notify
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -17,7 +18,7 @@ def plan_of(container: "Container", config: "Config") -> "Plan":
     facts = host_facts.probe()
     how = container.facts.get("how", {})
     seccomp = config.linux.seccomp if config.linux else None
-    listener = bool(seccomp and seccomp.listener_path)
+    listener = bool(seccomp and seccomp.listener_path and uses_notify(seccomp))
     request = Request(
         container_id=container.id,
         bundle=str(container.facts.get("bundle", "")),
@@ -33,4 +34,10 @@ def plan_of(container: "Container", config: "Config") -> "Plan":
         no_pivot=bool(how.get("noPivot")),
         new_keyring=bool(how.get("newKeyring", True)),
     )
-    return compile_create(config, facts, request)
+    return compile_create(_without_resctrl(config), facts, request)
+
+
+def _without_resctrl(config: "Config") -> "Config":
+    """Its groups are there by now, and no step of theirs is taken after the gate."""
+    linux = config.linux
+    return config if linux is None or linux.intel_rdt is None else config.replace(linux=linux.replace(intel_rdt=None))

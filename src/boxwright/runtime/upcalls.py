@@ -7,6 +7,7 @@ from boxwright.plan.request import UPCALL_NET_DEVICES, UPCALL_SYSTEMD_UNIT
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from boxwright.host.netlink import MovedDevices
     from boxwright.plan.cgroup_layout import CgroupPlacement
     from boxwright.spec.types import Config
 
@@ -17,6 +18,7 @@ class Upcalls:
     def __init__(self, config: "Config", placement: "CgroupPlacement") -> None:
         self._config = config
         self._placement = placement
+        self._devices: MovedDevices | None = None
         self.error: BoxwrightError | None = None
 
     def __call__(self, token: int, pid: int) -> int:
@@ -36,6 +38,17 @@ class Upcalls:
         elif token == UPCALL_NET_DEVICES and self._config.linux is not None:
             from boxwright.host.netlink import move_devices
 
-            move_devices(self._config.linux.net_devices, pid)
+            self._devices = move_devices(self._config.linux.net_devices, pid)
         else:
             raise BoxwrightError(f"the helper asks for something unknown ({token})")
+
+    def undo(self) -> None:
+        """Bring back what would be lost with a container that cannot be made. Raises HostError."""
+        if self._devices is not None:
+            self._devices.put_back()
+
+    def close(self) -> None:
+        """Let go of what `undo` needs."""
+        if self._devices is not None:
+            self._devices.close()
+            self._devices = None
