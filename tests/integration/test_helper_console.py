@@ -109,9 +109,21 @@ def test_a_link_in_place_of_pts_leads_to_no_other_terminal(tmp_path):
     assert _refused(tmp_path, *_dev(devpts=False), link) == [errno.ENODEV]
 
 
-def test_a_console_that_is_a_link_out_of_the_root_is_refused(tmp_path):
-    link = ops.MakeSymlink(ROOT, "/dev/console", "/none/file", "")
-    assert _refused(tmp_path, *_dev(), link) == [errno.ELOOP]
+def test_a_console_that_is_a_link_leads_to_nothing_outside_of_the_root(tmp_path):
+    outside = tmp_path / "outside"
+    stage = tmp_path / "stage"
+    stage.mkdir()
+    link = ops.MakeSymlink(ROOT, "/dev/console", f"/dev/{'../' * 20}{outside}", "")
+    console = ops.Console(ROOT, 0, 0, 0, ops.NO_SLOT, 1)
+    cover = (
+        ops.FsMount(6, "tmpfs", (), 0),
+        ops.Resolve(7, ROOT, str(tmp_path), ops.DIRECTORY, 0, 0),
+        ops.MoveMount(6, 7),
+    )
+    init = [*host_root(stage, *_dev(), *cover), link, ops.NewSession(), console]
+    with Running(plan_of([CLONE], (), init)) as running:
+        assert running.finish().of_kind(ops.ERROR) == []
+    assert not outside.exists()
 
 
 @pytest.mark.parametrize(("height", "width"), [(-1, 1), (1, 65536)])

@@ -13,6 +13,7 @@ from boxwright.spec.constants import MOUNT_ATTR_RDONLY
 from helper_harness import (
     CLONE_NEWNS,
     CLONE_NEWPID,
+    CLONE_NEWUSER,
     MS_PRIVATE,
     MS_REC,
     PRIVATE,
@@ -291,3 +292,39 @@ def test_a_detached_tree_of_the_outer_is_attached_by_the_init(tmp_path):
     ]
     text, reports = output_of(plan_of(outer, (), init))
     assert text == "tmpfs\n", reports
+
+
+def test_all_of_it_works_in_a_user_namespace(tmp_path):
+    """Trees that the outer opened, a procfs, bound devices, masks and the pivot, without any right on the host."""
+    (tmp_path / "stage").mkdir()
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data/file").write_text("data\n")
+    tmp_path.chmod(0o755)
+    for parent in tmp_path.parents[:2]:
+        parent.chmod(0o755)
+    maps = [ops.WriteChildFile(INIT, name, b"0 100000 1000\n") for name in ("uid_map", "gid_map")]
+    outer = [
+        ops.OpenTree(20, ops.AT_HOST, str(tmp_path / "data"), 0),
+        ops.Clone(CLONE_NEWUSER | CLONE_NEWNS | CLONE_NEWPID),
+        *maps,
+        ops.Post(INIT),
+    ]
+    dev = [
+        ops.FsMount(21, "tmpfs", ("mode=755",), 0),
+        ops.Resolve(PLACE, ROOT, "/mnt", ops.DIRECTORY, 0o755, 0),
+        ops.MoveMount(21, PLACE),
+        ops.OpenTree(22, ops.AT_HOST, "/dev/zero", 0),
+        ops.Resolve(PLACE, ROOT, "/mnt/zero", ops.FILE, 0o666, 0),
+        ops.MoveMount(22, PLACE),
+        ops.Resolve(PLACE, ROOT, "/mnt/data", ops.LIKE, 0o755, 0, 20),
+        ops.MoveMount(20, PLACE),
+    ]
+    walls = [DEV_NULL, *(ops.Mask(ROOT, path, NULL) for path in ("/proc/kcore", "/proc/keys", "/proc/fs", "/proc/irq"))]
+    walls.append(ops.MakeReadonly(ROOT, "/proc/sys"))
+    script = "cat /mnt/data/file; head -c 2 /mnt/zero | wc -c; ls /proc/irq /proc/fs; cat /proc/keys; id -u; echo $$"
+    inside = [*host_root(tmp_path / "stage")]
+    inside[1] = ops.OpenTree(TREE, ops.AT_HOST, "/", ops.RECURSIVE)
+    init = [ops.Await(ops.OUTER), ops.BecomeRoot(), *inside, *dev, *walls, ops.PivotRoot(ROOT), *program(script)]
+    text, reports = output_of(plan_of(outer, (), init))
+    assert not [r for r in reports if r.kind == ops.ERROR], reports
+    assert text.split() == ["data", "2", "/proc/fs:", "/proc/irq:", "0", "1"]

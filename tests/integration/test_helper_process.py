@@ -6,6 +6,8 @@ import os
 import resource
 import signal
 import stat
+import time
+from pathlib import Path
 
 import pytest
 
@@ -363,3 +365,47 @@ def test_arguments_and_environment_arrive_whole():
     ]
     text, _ = output_of(plan_of([ops.Clone(0)], (), init))
     assert text.split("\n") == ["5000", "2000", "ä1999 argument 4998", ""]
+
+
+def test_the_home_directory_is_that_of_the_user_in_the_roots_own_file():
+    root_home = next(line.split(":")[5] for line in Path("/etc/passwd").read_text().splitlines() if ":0:0:" in line)
+    assert _shown("echo $HOME", ops.FindHome(0)).strip() == root_home
+    assert _shown("echo $HOME", ops.FindHome(4_000_000_000)).strip() == "/"
+
+
+@pytest.mark.parametrize("kind", ["fifo", "directory", "device", "long"])
+def test_a_passwd_that_is_none_harms_nobody(tmp_path, kind):
+    etc = ops.OpenTree(5, ops.AT_HOST, str(tmp_path), 0), ops.Resolve(6, 0, "/etc", ops.EXISTING, 0, 0)
+    passwd = tmp_path / "passwd"
+    if kind == "fifo":
+        os.mkfifo(passwd)
+    elif kind == "directory":
+        passwd.mkdir()
+    elif kind == "device":
+        passwd.symlink_to("/dev/zero")
+    else:
+        passwd.write_text("x" * 5000 + ":x:7:7::/never:\n" + "a:x:7:7::/late")
+    (tmp_path / "stage").mkdir()
+    init = host_root(tmp_path / "stage", *etc, ops.MoveMount(5, 6), ops.PivotRoot(0), ops.FindHome(7))
+    flags = CLONE_NEWNS | CLONE_NEWPID
+    text, reports = output_of(plan_of([ops.Clone(flags)], (), [*init, *program("echo $HOME")]))
+    assert text.strip() == ("/late" if kind == "long" else "/"), reports
+
+
+def test_an_idle_init_reaps_and_ends_on_sigterm(tmp_path):
+    script = f"(sleep 0.05; echo done > {tmp_path}/orphan) & exit 0"
+    hook = ops.RunHook("/bin/sh", ("sh", "-c", script), ("PATH=/bin:/usr/bin",), 0, ("",), ops.PID_OF_SELF)
+    null = ops.Open(0, "/dev/null", os.O_RDWR)
+    with Running(plan_of([ops.Clone(CLONE_NEWPID)], (), [null, hook, ops.Ready(), ops.Idle(0)])) as running:
+        running.until(ops.READY)
+        assert running.next() is None
+        children = Path(f"/proc/{running.init}/task/{running.init}/children")
+        deadline = time.monotonic() + 10
+        while children.read_text() and time.monotonic() < deadline:
+            time.sleep(0.01)
+        assert (tmp_path / "orphan").read_text() == "done\n"
+        assert children.read_text() == ""
+        assert sorted(os.listdir(f"/proc/{running.init}/fd")) == ["0", "1", "2"]
+        os.kill(running.init, signal.SIGTERM)
+        running.finish()
+        assert running.status(running.init) == 0
