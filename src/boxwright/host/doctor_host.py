@@ -125,28 +125,40 @@ def _controllers(layout: "CgroupLayout") -> "Iterator[Check]":
     offered = {name: hierarchy for hierarchy in layout.hierarchies for name in hierarchy.controllers}
     only_v2 = layout.mode == "v2"
     for old, new, prop in _CONTROLLERS:
-        name = new if only_v2 and new else old
         if only_v2 and not new:
             continue  # not a controller there: freezing is of the core, devices are for a BPF filter
-        found: Hierarchy | None = offered.get(name) or offered.get(new)
-        if name == "-":
+        found: Hierarchy | None = offered.get(old) or offered.get(new)
+        if found is not None:
+            yield Check("cgroups", old, FOUND, f"cgroup v{found.version}")
+        elif only_v2 and new == "-":
             yield Check("cgroups", old, MISSING, "cgroup v2 does not have it", prop)
-            continue
-        detail = f"cgroup v{found.version}" if found else ""
-        yield check("cgroups", name, found, detail, lost=prop, remedy="see the kernel's options cgroup_enable=")
+        else:
+            yield _missing_controller(new if only_v2 else old, prop)
+
+
+def _missing_controller(name: str, prop: str) -> Check:
+    """Whether the kernel has it after all, and nobody mounted it."""
+    for line in read("/proc/cgroups").splitlines():
+        fields = line.split()
+        if fields and fields[0] == name:
+            remedy = f"mount -t cgroup -o {name} cgroup DIR" if fields[3] == "1" else f"boot with cgroup_enable={name}"
+            why = "in no hierarchy that this user may use"
+            return Check("cgroups", name, MISSING, why, prop, remedy if os.geteuid() == 0 else "")
+    return Check("cgroups", name, MISSING, "the kernel does not have it", prop)
 
 
 def _groups_can_be_made(layout: "CgroupLayout") -> Check:
     """Make a group below our own, in the hierarchy that matters most, and remove it."""
-    hierarchy = layout.unified() if layout.mode == "v2" else layout.hierarchies[0]
-    if hierarchy is None:
-        return Check("cgroups", "new groups", MISSING, "no hierarchy", "linux.resources")
+    remedy = "be root, or let systemd delegate: systemd-run --user --scope -p Delegate=yes …"
+    hierarchy = layout.unified() if layout.mode == "v2" else next(iter(layout.hierarchies), None)
+    if hierarchy is None or not layout.writable:
+        why = "no group that this user may write to"
+        return Check("cgroups", "new groups", MISSING, why, "linux.resources", remedy)
     base = layout.delegated if hierarchy.version == 2 and layout.rootless else hierarchy.own
     path = f"{hierarchy.mountpoint}{base.rstrip('/')}/boxwright-doctor-{os.getpid()}"
     try:
         os.mkdir(path)
     except OSError as error:
-        remedy = "let systemd delegate: systemd-run --user --scope -p Delegate=yes …"
         return Check("cgroups", "new groups", MISSING, error.strerror or "", "linux.resources", remedy)
     os.rmdir(path)
     return Check("cgroups", "new groups", FOUND, f"below {os.path.dirname(path)}")
@@ -210,7 +222,12 @@ def programs() -> "Iterator[Check]":
     yield _criu()
     for name, names, lost, remedy in (
         ("network without root", ("pasta", "passt", "slirp4netns"), "a network for boxes without root", "passt"),
-        ("CNI plugins", ("/usr/lib/cni/bridge", "/opt/cni/bin/bridge"), "bridged networks", "containernetworking-plugins"),
+        (
+            "CNI plugins",
+            ("/usr/lib/cni/bridge", "/opt/cni/bin/bridge"),
+            "bridged networks",
+            "containernetworking-plugins",
+        ),
         ("fuse-overlayfs", ("fuse-overlayfs",), "overlays where the kernel refuses them", "fuse-overlayfs"),
     ):
         found = which(*names)
@@ -224,7 +241,9 @@ def _criu() -> Check:
     if not path:
         return Check("programs", "CRIU", MISSING, "", lost, "apt install criu")
     try:
-        done = subprocess.run([path, "check"], capture_output=True, text=True, errors="replace", timeout=20, check=False)
+        done = subprocess.run(
+            [path, "check"], capture_output=True, text=True, errors="replace", timeout=20, check=False
+        )
     except (OSError, subprocess.TimeoutExpired) as error:
         return Check("programs", "CRIU", MISSING, str(error), lost)
     if done.returncode == 0:
@@ -243,7 +262,9 @@ def machines() -> "Iterator[Check]":
     qemu = which(f"qemu-system-{machine}", "qemu-kvm")
     remedy = f"apt install qemu-system-{'x86' if machine == 'x86_64' else 'arm' if machine == 'aarch64' else 'misc'}"
     yield check("machines", "QEMU", qemu, qemu, lost="the vm box", remedy=remedy)
-    kernels = [name for name in sorted(os.listdir("/boot")) if name.startswith("vmlinu")] if os.path.isdir("/boot") else []
+    kernels = (
+        [name for name in sorted(os.listdir("/boot")) if name.startswith("vmlinu")] if os.path.isdir("/boot") else []
+    )
     lost, remedy = "the vm box without a vm.kernel.path", "apt install linux-image-cloud-amd64"
     yield check("machines", "kernel in /boot", kernels, ", ".join(kernels), lost=lost, remedy=remedy)
 

@@ -67,7 +67,9 @@ def namespaces() -> "Iterator[Check]":
     """The helper itself, each type of namespace, and user namespaces without root."""
     group = "namespaces"
     problem = helper_problem()
-    yield check(group, "helper", not problem, problem, lost="no box can be made", remedy="build it: make helper", vital=True)
+    yield check(
+        group, "helper", not problem, problem, lost="no box can be made", remedy="build it: make helper", vital=True
+    )
     if problem:
         return
     user = attempt([ops.Clone(_USER), *own_user(), ops.Post(ops.INIT)], (), [ops.Await(ops.OUTER), ops.BecomeRoot()])
@@ -136,7 +138,9 @@ def mounts() -> "Iterator[Check]":
     )
     for name, steps in tries:
         trial = boxed(*steps, user=user)
-        yield check(group, name, trial, reason(trial), lost="no box can be made", remedy="Linux 5.12 or newer", vital=True)
+        yield check(
+            group, name, trial, reason(trial), lost="no box can be made", remedy="Linux 5.12 or newer", vital=True
+        )
     yield from _id_mapped()
     for name, in_user in (("overlay", user), ("overlay in a user namespace", True)):
         trial = _overlay(in_user)
@@ -202,7 +206,9 @@ def filters() -> "Iterator[Check]":
     yield _libseccomp()
     abi = syscall(_SYS_LANDLOCK_CREATE_RULESET, None, 0, 1)
     detail = f"ABI {abi}" if abi > 0 else _refusal(abi)
-    yield check(group, "Landlock", abi > 0, detail, lost="a second wall around files", remedy="boot with lsm=…,landlock")
+    yield check(
+        group, "Landlock", abi > 0, detail, lost="a second wall around files", remedy="boot with lsm=…,landlock"
+    )
 
 
 def _refusal(answer: int) -> str:
@@ -224,15 +230,16 @@ def _device_filter() -> Check:
     """Load a program that allows every device; attached to nothing, it goes with its descriptor."""
     program = ctypes.create_string_buffer(b"\xb7\0\0\0\x01\0\0\0\x95\0\0\0\0\0\0\0", 16)  # r0 = 1; exit
     licence = ctypes.create_string_buffer(b"Apache-2.0")
-    attributes = ctypes.create_string_buffer(128)
     fields = (15).to_bytes(4, "little") + (2).to_bytes(4, "little")  # BPF_PROG_TYPE_CGROUP_DEVICE, 2 instructions
     fields += ctypes.addressof(program).to_bytes(8, "little") + ctypes.addressof(licence).to_bytes(8, "little")
-    attributes[: len(fields)] = fields
+    attributes = ctypes.create_string_buffer(fields, 128)
     made = syscall(_SYS_BPF, 5, ctypes.byref(attributes), len(attributes))
     if made >= 0:
         os.close(made)
     lost = "linux.resources.devices on cgroup v2"
-    return check("filters", "device filter (BPF)", made >= 0, _refusal(made), lost=lost, remedy="be root; CONFIG_CGROUP_BPF")
+    return check(
+        "filters", "device filter (BPF)", made >= 0, _refusal(made), lost=lost, remedy="be root; CONFIG_CGROUP_BPF"
+    )
 
 
 # --- processes --------------------------------------------------------------------------------------------------

@@ -35,7 +35,7 @@ class Trial:
 
 def attempt(outer: "Sequence[Op]", joiner: "Sequence[Op]" = (), init: "Sequence[Op]" = ()) -> Trial:
     """Do these operations in a throw-away box. Raises BoxwrightError where there is no helper."""
-    plan = Plan(*(tuple(map(Step, steps)) for steps in (outer, joiner, init)), inherited=(), slots=_SLOTS)
+    plan = Plan(_steps(outer), _steps(joiner), _steps(init), (), _SLOTS)
     helper = Helper(plan, [])
     trial = Trial()
     try:
@@ -47,6 +47,10 @@ def attempt(outer: "Sequence[Op]", joiner: "Sequence[Op]" = (), init: "Sequence[
         if helper.pid:
             _reap(helper.pid)
     return trial
+
+
+def _steps(operations: "Sequence[Op]") -> tuple[Step, ...]:
+    return tuple(Step(op) for op in operations)
 
 
 def _reap(pid: int) -> None:
