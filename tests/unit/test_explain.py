@@ -6,7 +6,6 @@ from typing import Any
 from xml.etree import ElementTree
 
 import pytest
-from fixtures_runtime import default_config
 
 from boxwright.plan import ops
 from boxwright.plan.cgroup_layout import CgroupLayout, CgroupPlacement, CgroupSite
@@ -21,6 +20,7 @@ from boxwright.plan.request import HostFacts, Request, RootSource
 from boxwright.plan.timeline import timeline
 from boxwright.spec.decode import decode
 from boxwright.spec.jsontext import encode_json
+from fixtures_runtime import default_config
 
 Json = dict[str, Any]
 HOOK = {"path": "/usr/bin/hook", "timeout": 5}
@@ -255,7 +255,7 @@ def test_page_escapes_what_the_configuration_says() -> None:
 
 @pytest.mark.parametrize("found", [evil(), compiled(box())[1]], ids=["evil", "plain"])
 def test_picture_is_xml(found: Explanation) -> None:
-    tree = ElementTree.fromstring(picture(found))  # noqa: S314 - we wrote it
+    tree = ElementTree.fromstring(picture(found))
     assert tree.tag.endswith("svg")
 
 
@@ -279,7 +279,12 @@ def test_json_is_the_tree() -> None:
     _, found = compiled(box())
     document = json.loads(encode_json(to_json(found)))
     assert document["program"] == "sh -c echo"
-    assert document["walls"]["namespaces"][1] == {"type": "mount", "state": "own", "detail": "", "pointer": "/linux/namespaces/4"}
+    assert document["walls"]["namespaces"][1] == {
+        "type": "mount",
+        "state": "own",
+        "detail": "",
+        "pointer": "/linux/namespaces/4",
+    }
     assert document["stages"][0]["lines"][0]["text"]
 
 

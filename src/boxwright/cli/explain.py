@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from boxwright.cli.settings import Globals
     from boxwright.plan.explain import Explanation
     from boxwright.plan.request import HostFacts, Request
+    from boxwright.plan.resctrl import ResctrlSite
     from boxwright.spec.types import Config
 
 COMMAND = Command(
@@ -80,12 +81,13 @@ def request_of(config: "Config", facts: "HostFacts", bundle: str, cgroup_driver:
     from boxwright.host.cgroup_probe import inspect
     from boxwright.plan.cgroups import place
     from boxwright.plan.request import Request, RootSource
+    from boxwright.plan.seccomp_flags import uses_notify
 
     container_id = os.path.basename(bundle) or "container"
     placement = place(config, facts.cgroups, container_id, cgroup_driver)
     placement, site = inspect(config, facts.cgroups, placement)
     root = os.path.realpath(os.path.join(bundle, config.root.path)) if config.root else ""
-    seccomp = config.linux.seccomp if config.linux else None
+    section = config.linux.seccomp if config.linux else None
     return Request(
         container_id=container_id,
         bundle=bundle,
@@ -95,8 +97,18 @@ def request_of(config: "Config", facts: "HostFacts", bundle: str, cgroup_driver:
         state=("", ""),
         seccomp=_filter(config),
         gate=True,
-        listener=bool(seccomp and seccomp.listener_path),
+        listener=bool(section and section.listener_path and uses_notify(section)),
+        resctrl=_resctrl(config, facts, container_id),
     )
+
+
+def _resctrl(config: "Config", facts: "HostFacts", container_id: str) -> "ResctrlSite | None":
+    rdt = config.linux.intel_rdt if config.linux else None
+    if rdt is None:
+        return None
+    from boxwright.host.resctrl import inspect, mount_point
+
+    return inspect(rdt, container_id, facts.resctrl or mount_point())
 
 
 def _filter(config: "Config") -> bytes:

@@ -11,8 +11,6 @@ from boxwright.plan.walls import Walls, walls_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
-
     from boxwright.plan.ops import Plan, Step
     from boxwright.plan.request import HostFacts
     from boxwright.plan.timeline import Stretch
@@ -151,7 +149,7 @@ def _line(step: "Step", names: Names) -> Line:
 # --- as plain values --------------------------------------------------------------------------------------------
 
 
-def to_json(value: object) -> "Any":
+def to_json(value: object) -> object:
     """Records as objects, tuples as arrays: what `explain --json` prints."""
     if isinstance(value, Record):
         return {field: to_json(getattr(value, field)) for field in value._fields}
