@@ -181,3 +181,19 @@ def output_of(plan: Plan, **options) -> tuple[str, list[Report]]:
 def program(script: str, *, env=("PATH=/usr/bin:/bin",)) -> tuple[Op, ...]:
     """The operations that execute a shell script."""
     return ops.FindProgram("sh", "/usr/bin:/bin"), ops.Exec(("sh", "-c", script), env)
+
+
+ROOT_SLOT, TREE_SLOT, PLACE_SLOT, PROC_SLOT = 0, 1, 2, 4
+
+
+def host_root(stage: Path, *operations: Op) -> list[Op]:
+    """The init of a pid and a mount namespace whose root will be a copy of the host's, with a procfs of its own."""
+    return [
+        ops.SetPropagation("/", MS_REC | MS_SLAVE),
+        ops.OpenTree(TREE_SLOT, ops.AT_HOST, "/", 0),
+        ops.AttachRoot(TREE_SLOT, str(stage), ROOT_SLOT),
+        ops.FsMount(PROC_SLOT, "proc", ("source=proc",), 0),
+        ops.Resolve(PLACE_SLOT, ROOT_SLOT, "/proc", ops.DIRECTORY, 0o555, ops.NO_SYMLINKS),
+        ops.MoveMount(PROC_SLOT, PLACE_SLOT),
+        *operations,
+    ]

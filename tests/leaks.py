@@ -19,6 +19,7 @@ from processes import command_of, descendants
 
 PR_SET_CHILD_SUBREAPER = 36  # prctl(2)
 SETTLE_SECONDS = 3.0
+OURSELVES = os.getpid()
 
 # as runtimes, engines and Python's tempfile name them; others work in /tmp too
 OUR_TEMPORARIES = r"tmp|.*(boxwright|runc|crun|container|podman|bundle)"
@@ -113,6 +114,12 @@ def _chains() -> Iterator[str]:
             yield line
 
 
+def _states() -> Iterator[str]:
+    """Boxwright's own containers, and what other runtimes and engines put beside."""
+    yield from _entries_of("/run/boxwright", named=r"[^.]")()
+    yield from _entries_of("/run", named=r"containerd|containers|crun|libpod|netns|runc")()
+
+
 def _entries_of(*directories: str, named: str = "") -> Callable[[], Iterator[str]]:
     def entries() -> Iterator[str]:
         for directory in map(Path, directories):
@@ -130,6 +137,6 @@ KINDS: dict[str, Callable[[], Iterator[str]]] = {
     "network namespaces": _entries_of("/run/netns"),
     "loop devices": _loops,
     "packet filter chains": _chains,
-    "state directories": _entries_of("/run/boxwright", named=r"[^.]"),
+    "state directories": _states,
     "temporary files": _entries_of("/tmp", "/dev/shm", "/dev/mqueue", named=OUR_TEMPORARIES),
 }

@@ -15,6 +15,8 @@ SIGKILL: int
 SIGPIPE: int
 SIGPROF: int
 SIGQUIT: int
+SIGRTMAX: int
+SIGRTMIN: int
 SIGSEGV: int
 SIGSTOP: int
 SIGSYS: int

@@ -13,10 +13,11 @@ from boxwright.spec.constants import MOUNT_ATTR_RDONLY
 from helper_harness import (
     CLONE_NEWNS,
     CLONE_NEWPID,
+    CLONE_NEWUSER,
     MS_PRIVATE,
     MS_REC,
-    MS_SLAVE,
     PRIVATE,
+    host_root,
     output_of,
     plan_of,
     program,
@@ -224,25 +225,12 @@ def test_read_only_paths_cannot_be_written_beneath_either(tmp_path):
 # --- the root ---------------------------------------------------------------------------------------------------
 
 
-def _root_of_the_host(stage, *operations):
-    """The init of a pid and a mount namespace whose root will be a copy of the host's, with a procfs of its own."""
-    return [
-        ops.SetPropagation("/", MS_REC | MS_SLAVE),
-        ops.OpenTree(TREE, ops.AT_HOST, "/", 0),
-        ops.AttachRoot(TREE, str(stage), ROOT),
-        ops.FsMount(4, "proc", ("source=proc",), 0),
-        ops.Resolve(PLACE, ROOT, "/proc", ops.DIRECTORY, 0o555, ops.NO_SYMLINKS),
-        ops.MoveMount(4, PLACE),
-        *operations,
-    ]
-
-
 CLONE = ops.Clone(CLONE_NEWNS | CLONE_NEWPID)
 
 
 def test_the_pivoted_root_is_all_there_is(tmp_path):
     init = [
-        *_root_of_the_host(tmp_path),
+        *host_root(tmp_path),
         ops.PivotRoot(ROOT),
         *program("pwd; cut -d' ' -f5 /proc/self/mountinfo; echo $$"),
     ]
@@ -252,7 +240,7 @@ def test_the_pivoted_root_is_all_there_is(tmp_path):
 
 def test_the_moved_root_is_on_top_of_the_old_one(tmp_path):
     init = [
-        *_root_of_the_host(tmp_path),
+        *host_root(tmp_path),
         ops.MoveRoot(ROOT, str(tmp_path)),
         *program("pwd; ls /proc/1/exe; ls /sys | wc -l"),
     ]
@@ -275,7 +263,7 @@ def test_mounts_of_the_box_do_not_reach_the_host(tmp_path):
     before = Path("/proc/self/mountinfo").read_text()
     script = "mount -t tmpfs x /mnt && mount --make-rshared / && mount -t tmpfs y /opt && echo mounted"
     init = [
-        *_root_of_the_host(tmp_path),
+        *host_root(tmp_path),
         ops.PivotRoot(ROOT),
         ops.SetPropagation("/", MS_REC | MS_PRIVATE),
         *program(script),
@@ -304,3 +292,39 @@ def test_a_detached_tree_of_the_outer_is_attached_by_the_init(tmp_path):
     ]
     text, reports = output_of(plan_of(outer, (), init))
     assert text == "tmpfs\n", reports
+
+
+def test_all_of_it_works_in_a_user_namespace(tmp_path):
+    """Trees that the outer opened, a procfs, bound devices, masks and the pivot, without any right on the host."""
+    (tmp_path / "stage").mkdir()
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data/file").write_text("data\n")
+    tmp_path.chmod(0o755)
+    for parent in tmp_path.parents[:2]:
+        parent.chmod(0o755)
+    maps = [ops.WriteChildFile(INIT, name, b"0 100000 1000\n") for name in ("uid_map", "gid_map")]
+    outer = [
+        ops.OpenTree(20, ops.AT_HOST, str(tmp_path / "data"), 0),
+        ops.Clone(CLONE_NEWUSER | CLONE_NEWNS | CLONE_NEWPID),
+        *maps,
+        ops.Post(INIT),
+    ]
+    dev = [
+        ops.FsMount(21, "tmpfs", ("mode=755",), 0),
+        ops.Resolve(PLACE, ROOT, "/mnt", ops.DIRECTORY, 0o755, 0),
+        ops.MoveMount(21, PLACE),
+        ops.OpenTree(22, ops.AT_HOST, "/dev/zero", 0),
+        ops.Resolve(PLACE, ROOT, "/mnt/zero", ops.FILE, 0o666, 0),
+        ops.MoveMount(22, PLACE),
+        ops.Resolve(PLACE, ROOT, "/mnt/data", ops.LIKE, 0o755, 0, 20),
+        ops.MoveMount(20, PLACE),
+    ]
+    walls = [DEV_NULL, *(ops.Mask(ROOT, path, NULL) for path in ("/proc/kcore", "/proc/keys", "/proc/fs", "/proc/irq"))]
+    walls.append(ops.MakeReadonly(ROOT, "/proc/sys"))
+    script = "cat /mnt/data/file; head -c 2 /mnt/zero | wc -c; ls /proc/irq /proc/fs; cat /proc/keys; id -u; echo $$"
+    inside = [*host_root(tmp_path / "stage")]
+    inside[1] = ops.OpenTree(TREE, ops.AT_HOST, "/", ops.RECURSIVE)
+    init = [ops.Await(ops.OUTER), ops.BecomeRoot(), *inside, *dev, *walls, ops.PivotRoot(ROOT), *program(script)]
+    text, reports = output_of(plan_of(outer, (), init))
+    assert not [r for r in reports if r.kind == ops.ERROR], reports
+    assert text.split() == ["data", "2", "/proc/fs:", "/proc/irq:", "0", "1"]

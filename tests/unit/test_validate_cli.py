@@ -4,7 +4,6 @@ import json
 from pathlib import Path
 
 import pytest
-from fixtures_runtime import default_config
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -13,6 +12,7 @@ from boxwright.cli.settings import Globals
 from boxwright.cli.validate import findings, run
 from boxwright.errors import HostError
 from boxwright.spec.positions import nearest, positions
+from fixtures_runtime import default_config
 
 BROKEN = """{
   "ociVersion": "1.3.0",

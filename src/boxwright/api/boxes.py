@@ -19,7 +19,12 @@ if TYPE_CHECKING:
 def run_in_box(options: "BoxOptions", runtime: "Runtime") -> int:
     """Run a command in a box and wait for it; its exit status, 128 + n for signal n, 124 after the time limit."""
     with prepare(options, runtime) as creation:
-        return finish_run(creation, RunOptions(creation.options.bundle, preserve_fds=0), timeout_s=options.timeout_s)
+        return finish_run(
+            creation,
+            RunOptions(creation.options.bundle, preserve_fds=0),
+            timeout_s=options.timeout_s,
+            init_system=options.init_system,
+        )
 
 
 def prepare(options: "BoxOptions", runtime: "Runtime") -> Creation:
@@ -31,7 +36,7 @@ def prepare(options: "BoxOptions", runtime: "Runtime") -> Creation:
     creation = Creation(runtime, options.name or made_up_id(), RunOptions(recipe.root), document)
     creation.default_seccomp = CAPABILITIES
     if options.overlay:
-        creation.overlay((recipe.root,), 0)
+        creation.overlay(recipe.root)
     return creation
 
 

@@ -5,7 +5,7 @@ what a row calls unsupported; what a host lacks is refused by the plan, and `box
 """
 
 from boxwright._record import Record
-from boxwright.boxes.require import BOXES, FOREIGN_SECTIONS, MISSING, NOT_YET
+from boxwright.boxes.require import BOXES, FOREIGN_SECTIONS, NOT_YET
 
 SUPPORTED, PARTIAL, UNSUPPORTED, IGNORED = "supported", "partial", "unsupported", "ignored"
 LEVELS = (SUPPORTED, PARTIAL, UNSUPPORTED, IGNORED)
@@ -186,9 +186,8 @@ _ROWS: tuple[tuple[str, str, Support], ...] = (
 
 def rows() -> tuple[Row, ...]:
     """The table, in the order of the standard."""
-    # what `require` refuses is told from its own tables, so that the two cannot differ
+    # what `require` refuses is told from its own table, so that the two cannot differ
     refused = {field: Support(UNSUPPORTED, why) for field, why in FOREIGN_SECTIONS}
-    refused.update({prop: Support(UNSUPPORTED, why) for _, prop, why in MISSING})
     return tuple(Row(prop, anchor, refused.get(prop, linux), _LATER, _LATER) for prop, anchor, linux in _ROWS)
 
 

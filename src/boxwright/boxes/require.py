@@ -21,9 +21,6 @@ FOREIGN_SECTIONS = (
     ("freebsd", "it describes a jail of FreeBSD"),
 )
 
-# properties of the Linux section that nothing applies yet: field, name, reason
-MISSING: "tuple[tuple[str, str, str], ...]" = ()
-
 
 def require(config: "Config", box: str = "linux") -> None:
     """Raise UnsupportedError for the first property of `config` that `box` cannot honour."""
@@ -32,8 +29,3 @@ def require(config: "Config", box: str = "linux") -> None:
     for field, why in FOREIGN_SECTIONS:
         if getattr(config, field) is not None:
             raise UnsupportedError(field, box, why, hint=f"remove the section `{field}` from config.json")
-    if config.linux is None:
-        return
-    for field, prop, why in MISSING:
-        if getattr(config.linux, field) is not None:
-            raise UnsupportedError(prop, box, why)

@@ -17,7 +17,7 @@ def one_line(error: "BoxwrightError") -> str:
     parts = [error.message, *(detail.strip() for detail in error.details)]
     if error.hint:
         parts.append(f"hint: {error.hint}")
-    return "; ".join(parts)
+    return "; ".join(parts).replace("   (", " (")
 
 
 def internal(error: BaseException, log: "Log", *, debug: bool) -> None:

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from boxwright.cli.settings import Globals
 
 COMMAND = Command("help", "tell how to use a command", "[COMMAND]", least=0, most=1)
+RUN = "run"  # the command with two forms
 _COLUMN = 34
 _WIDTH = 100
 
@@ -23,7 +24,12 @@ def run(args: list[str], _settings: "Globals") -> int:
 
 def show(command: Command) -> int:
     """Print the help of a command."""
-    write_all(1, "\n".join(lines(command)) + "\n")
+    text = "\n".join(lines(command)) + "\n"
+    if command.name == RUN:
+        from boxwright.cli.run_here import COMMAND as HERE
+
+        text += "\n" + "\n".join(lines(HERE)) + "\n" if command is not HERE else ""
+    write_all(1, text)
     return 0
 
 

@@ -7,7 +7,7 @@ Engines show their users the last entry of level `error`, so a failing command w
 import os
 import time
 
-from boxwright.errors import UsageError
+from boxwright.errors import HostError, UsageError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -58,10 +58,18 @@ def json_entry(level: str, message: str, moment: str) -> str:
 
 
 def write_all(fd: int, text: str) -> None:
-    """Write all of the text. Bytes that were no UTF-8 when they came in leave as they were."""
+    """Write all of the text. Bytes that were no UTF-8 when they came in leave as they were.
+
+    Raises BrokenPipeError where nobody reads it any more, and HostError.
+    """
     data = text.encode("utf-8", "surrogateescape")
-    while data:
-        data = data[os.write(fd, data) :]
+    try:
+        while data:
+            data = data[os.write(fd, data) :]
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise HostError("write the output", error.errno or 0) from None
 
 
 def _quoted(message: str) -> str:

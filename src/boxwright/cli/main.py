@@ -99,11 +99,13 @@ class Invocation:
 
 def main() -> "NoReturn":
     """Run the command in sys.argv and leave the process with its status."""
+    _hold_standard_descriptors()
     invocation = Invocation(sys.argv[1:])
     sys.excepthook = invocation.unexpected
     try:
         status = invocation.run()
-        sys.stdout.flush()
+        if sys.stdout is not None:  # it was closed before we started
+            sys.stdout.flush()
     except BrokenPipeError:
         if not _reader_is_gone():
             raise
@@ -120,6 +122,15 @@ def verb(name: str) -> "Verb":
         raise UsageError(f"there is no command `{name}`", hint=hint)
     module: Verb = __import__(f"boxwright.cli.{name}", fromlist=["run"])
     return module
+
+
+def _hold_standard_descriptors() -> None:
+    """Put /dev/null where 0, 1 or 2 was closed: what is opened next must not get the messages meant for them."""
+    fd = os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)
+    while fd < 3:
+        os.set_inheritable(fd, True)
+        fd = os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)
+    os.close(fd)
 
 
 def _reader_is_gone() -> bool:

@@ -64,7 +64,7 @@ class UnknownFlagError(UsageError):
         self.flag = flag
         known = [f"--{each.name}" for each in command.flags]
         hint = did_you_mean(f"--{flag}", known) or f"see `{full_name(command)} --help`"
-        super().__init__(f"`{full_name(command)}` has no flag `{word}`", hint=hint)
+        super().__init__(f"`{full_name(command)}` has no flag `{word.partition('=')[0]}`", hint=hint)
 
 
 class Options:

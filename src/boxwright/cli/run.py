@@ -21,9 +21,8 @@ COMMAND = Command(
     (*CREATE_FLAGS, DETACH, Flag("keep", "do not delete the container when its program ends")),
     least=1,
     most=1,
-    notes="`boxwright run [FLAG…] -- COMMAND [ARGUMENT…]` needs neither bundle nor id; `boxwright run --help --` "
-    "tells of its flags. The status is that of the program, 128 plus the signal that ended it, or 1 where it could "
-    "not be run.",
+    notes="`boxwright run [FLAG…] -- COMMAND [ARGUMENT…]` needs neither bundle nor id, and has flags of its own. The "
+    "status is that of the program, 128 plus the signal that ended it, or 1 where it could not be run.",
 )
 
 

@@ -9,7 +9,7 @@ import select
 import time
 
 from boxwright.errors import HostError
-from boxwright.plan.cgroup_layout import CgroupPlacement, Group
+from boxwright.plan.cgroup_layout import NONE, SYSTEMD, CgroupPlacement, Group
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -124,11 +124,11 @@ def freeze(placement: CgroupPlacement, timeout_seconds: float = FREEZE_SECONDS) 
 
 
 def thaw(placement: CgroupPlacement) -> None:
-    """Let the container's processes go on. Raises HostError."""
-    group = _freezer(placement)
-    if group.version == 2:
+    """Let the container's processes go on; nothing to do where they cannot be stopped. Raises HostError."""
+    group = main_group(placement)
+    if group is not None and group.version == 2:
         write(f"{group.path}/cgroup.freeze", "0")
-    else:
+    elif group is not None and "freezer" in group.controllers:
         write(f"{group.path}/freezer.state", "THAWED")
 
 
@@ -192,23 +192,22 @@ def kill_all(placement: CgroupPlacement, signal: int = _SIGKILL, timeout_seconds
         return
     end = time.monotonic() + timeout_seconds
     delay = 0.0002
-    while not _kill_once(placement):
+    by_kernel = False
+    while pids(placement):
+        unified = placement.unified()
+        # what cgroup.kill has hit needs a moment to end; what is left then is in the v1 groups alone
+        if by_kernel and delay > 0.01:
+            _signal_standing(placement, _SIGKILL)
+        elif unified is not None and _kill_group(unified):
+            by_kernel = True
+            if is_frozen(placement):
+                thaw(placement)  # a process that v1 has frozen does not even die
+        else:
+            _signal_standing(placement, _SIGKILL)
         if time.monotonic() >= end:
             raise HostError("kill every process of the container", errno.ETIMEDOUT)
         time.sleep(delay)
         delay = min(delay * 2, 0.05)
-
-
-def _kill_once(placement: CgroupPlacement) -> bool:
-    """Kill what is there; True if nothing was."""
-    unified = placement.unified()
-    if unified is not None and _kill_group(unified) and is_frozen(placement):
-        thaw(placement)  # a process that v1 has frozen does not even die
-    if not pids(placement):
-        return True
-    if unified is None or main_group(placement) != unified:
-        _signal_standing(placement, _SIGKILL)
-    return not pids(placement)
 
 
 def _kill_group(group: Group) -> bool:
@@ -247,7 +246,7 @@ def _signal_standing(placement: CgroupPlacement, signal: int) -> None:
 
 
 def _signal_member(pid: int, signal: int, group: Group) -> None:
-    from _signal import pidfd_send_signal  # type: ignore[import-not-found] # `signal` costs an enum
+    from _signal import pidfd_send_signal  # `signal` costs an enum
 
     try:
         descriptor = os.pidfd_open(pid)
@@ -283,10 +282,14 @@ def _is_member(pid: int, group: Group) -> bool:
 def destroy(placement: CgroupPlacement, timeout_seconds: float = REMOVE_SECONDS) -> None:
     """Remove the groups that creating the container made, with those made below them; what was there before stays.
 
-    A group whose last process is just ending is tried again for a while. Raises the first HostError, after all
-    were tried.
+    A group whose last process is just ending is tried again for a while; systemd is told to stop its unit. Raises
+    the first HostError, after all were tried.
     """
     failed = None
+    if placement.driver == SYSTEMD:
+        from boxwright.host.systemd import stop_unit
+
+        stop_unit(placement)
     for group in placement.groups:
         if not group.made:
             continue
@@ -295,7 +298,8 @@ def destroy(placement: CgroupPlacement, timeout_seconds: float = REMOVE_SECONDS)
         except OSError as error:
             failed = failed or HostError(f"remove cgroup `{group.path}`", error.errno or 0, path=group.path)
             continue
-        _remove_parents(group)
+        if placement.driver != SYSTEMD:
+            _remove_parents(group)
     if failed:
         raise failed
 
@@ -345,7 +349,7 @@ def placement_for_exec(placement: CgroupPlacement, init_pid: int, subgroups: tup
     HostError for one that leads upwards or is not there. On v2 a group that has handed controllers down cannot
     take processes, and the init's own group below it is taken.
     """
-    if placement.driver == "none":
+    if placement.driver == NONE:
         return placement
     groups = [_settled(group, init_pid) for group in placement.groups]
     for text in subgroups:

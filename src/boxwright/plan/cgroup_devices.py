@@ -51,6 +51,8 @@ def compile_devices(resources: "Resources | None", layout: "CgroupLayout", place
     those that v1 cannot express.
     """
     rules = device_rules(resources)
+    if rules[0].allow and len(rules) == 1:
+        return []  # a new group begins with what its parent allows
     group = placement.find("devices")
     soft = layout.rootless
     if group is not None:
@@ -59,8 +61,6 @@ def compile_devices(resources: "Resources | None", layout: "CgroupLayout", place
     if unified is None:
         if resources is not None and resources.devices:
             raise UnsupportedError(resources.at("devices"), "linux", "the host has no `devices` controller")
-        return []
-    if rules[0].allow and len(rules) == 1:
         return []
     from boxwright.plan.device_program import assemble
 
@@ -123,11 +123,7 @@ def _wrong(entry: "DeviceCgroup", name: str, rule: str, value: object) -> Config
 
 
 def _v1_writes(path: str, rules: tuple[DeviceRule, ...]) -> list[tuple[Write, str]]:
-    """v1 holds a default and exceptions from it: a first write for the default, one for each exception.
-
-    A new group begins as its parent, which is not written again where all is to be allowed: a parent that allows
-    less would refuse it.
-    """
+    """v1 holds a default and exceptions from it: a first write for the default, one for each exception."""
     allowed = rules[0].allow
     exceptions = _v1_exceptions(rules)
     if allowed and not exceptions:

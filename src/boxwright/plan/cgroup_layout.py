@@ -1,4 +1,4 @@
-"""What the host has of control groups, and which of them a container gets. Values only; `host.cgroup_probe` fills them."""
+"""What the host has of control groups, and which of them a container gets. `host.cgroup_probe` fills the values."""
 
 from boxwright._record import Record
 

@@ -369,8 +369,8 @@ class Resolve(Op):
     NO_MAGICLINKS).
 
     `kind`: EXISTING must exist; DIRECTORY and FILE are created if missing, with the missing parents (0755),
-    component by component by mkdirat beneath held descriptors, a dangling link being followed inside
-    the root; LIKE is DIRECTORY or
+    component by component by mkdirat beneath held descriptors, a dangling link being followed inside the root (but
+    `..` behind a component that is missing is EXDEV); LIKE is DIRECTORY or
     FILE after what the slot `like` is. NO_SYMLINKS in `flags`: no component may be a symbolic link (ELOOP).
     """
 

@@ -179,6 +179,8 @@ def _open(op: ops.Open, names: Names, about: str) -> str:
 
 def _write_at(op: ops.WriteAt, names: Names, _about: str) -> str:
     where = names.of(op.directory).strip("`")
+    if op.name == "tasks" and op.data == b"0":
+        return f"enter the control group `{where}`"
     if op.name.startswith("sys/"):
         return f"set the sysctl `{op.name[4:].replace('/', '.')}` to `{data_words(op.data)}`"
     if op.name.endswith("attr/apparmor/exec"):
@@ -410,6 +412,8 @@ _PHRASES: "dict[type[Op], Phrase]" = {
     ops.OwnStdio: lambda op, _n, _a: f"give the standard streams to uid {op.uid}",
     ops.KeepFds: lambda op, _n, _a: f"close all descriptors from {op.first} on",
     ops.FindProgram: lambda op, _n, _a: f"find the program `{op.name}`",
+    ops.FindHome: lambda op, _n, _a: f"find the home directory of uid {op.uid} in the root's `/etc/passwd`",
+    ops.Idle: lambda _o, _n, _a: "hold the box without a program, reaping what ends in it",
     ops.Exec: lambda op, _n, _a: f"execute `{command_words(op.argv)}`",
     ops.SetDeviceFilter: lambda op, _n, _a: f"attach the device filter of {len(op.program) // 8} instructions",
 }

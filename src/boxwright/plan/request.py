@@ -20,8 +20,6 @@ class HostFacts(Record):
     last_capability: int = 40
     apparmor: bool = False
     selinux: bool = False
-    nodes: tuple[str, ...] = ()  # directories at the top of the host's root, for overlays of it without root
-    links: tuple[tuple[str, str], ...] = ()  # symbolic links there
     resctrl: str = ""  # mount point of resctrl, empty where missing
 
 
@@ -30,6 +28,9 @@ class RootSource(Record):
 
     A plain directory; or with `stage` (an existing empty directory of ours) an overlay whose lower directories are
     `lowers`, top first, and whose upper one is a tmpfs of `size_bytes`, or the directory `upper`.
+
+    A user namespace cannot overlay a tree with mounts in it. There the root is a tmpfs, `branches` (name, path) are
+    overlaid one by one, `links` (name, target) made again, and `binds` bound read-only from `path`.
     """
 
     path: str
@@ -38,6 +39,9 @@ class RootSource(Record):
     size_bytes: int = 0
     upper: str = ""
     work: str = ""
+    branches: tuple[tuple[str, str], ...] = ()
+    links: tuple[tuple[str, str], ...] = ()
+    binds: tuple[str, ...] = ()
 
 
 class Request(Record):

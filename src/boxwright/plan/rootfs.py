@@ -1,5 +1,7 @@
 """The root of the box: where it comes from, devices, masks, and making it the root."""
 
+import os
+
 from boxwright.plan import ops
 from boxwright.plan.mounts import clean_path, fold
 from boxwright.plan.namespaces import is_new
@@ -10,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from boxwright.plan.builder import Builder
-    from boxwright.plan.request import HostFacts, Request
+    from boxwright.plan.request import HostFacts, Request, RootSource
     from boxwright.spec.types import Config, Device, IDMapping
 
 ROOT_ANCHOR = "config.md#configRoot"
@@ -21,9 +23,9 @@ MASKED_ANCHOR = "config-linux.md#configLinuxMaskedPaths"
 READONLY_ANCHOR = "config-linux.md#configLinuxReadonlyPaths"
 PROPAGATION_ANCHOR = "config-linux.md#configLinuxRootfsMountPropagation"
 
-O_PATH = 0o10000000
-O_RDWR = 0o2
-O_DIRECTORY = 0o200000
+O_PATH = os.O_PATH
+O_RDWR = os.O_RDWR
+O_DIRECTORY = os.O_DIRECTORY
 _S_IFCHR, _S_IFBLK, _S_IFIFO = 0o020000, 0o060000, 0o010000
 _DEVICE_TYPES = {"c": _S_IFCHR, "u": _S_IFCHR, "b": _S_IFBLK, "p": _S_IFIFO}
 _DEFAULT_DEVICES = (
@@ -97,6 +99,9 @@ class Rootfs:
     def _compile_overlay(self) -> None:
         b, root = self._b, self._request.root
         upper, work = root.upper, root.work
+        if root.branches or root.links or root.binds:
+            self._compile_branches(root)
+            return
         if not upper:
             scratch, scratch_root = b.slot(), b.slot()
             size = (f"size={root.size_bytes}",) if root.size_bytes else ()
@@ -105,11 +110,41 @@ class Rootfs:
             for name in ("upper", "work", "root"):
                 b.add(ops.INIT, ops.MakeDirAt(scratch_root, name, 0o755, 0, 0), about=name)
             upper, work = f"{root.stage}/upper", f"{root.stage}/work"
-        params: tuple[str, ...] = (f"lowerdir={':'.join(root.lowers)}", f"upperdir={upper}", f"workdir={work}")
+        params: tuple[str, ...] = (*lower_params(root.lowers), f"upperdir={upper}", f"workdir={work}")
         if not self._facts.privileged:
             params += ("userxattr",)
         b.add(ops.INIT, ops.FsMount(self._tree, "overlay", ("source=overlay", *params), 0), about="/")
         b.add(ops.INIT, ops.AttachRoot(self._tree, f"{root.stage}/root" if not root.upper else root.stage, self.slot))
+
+    def _compile_branches(self, root: "RootSource") -> None:
+        b, scratch, shelf = self._b, self._b.slot(), self._b.slot()
+        size = (f"size={root.size_bytes}",) if root.size_bytes else ()
+        b.add(ops.INIT, ops.FsMount(scratch, "tmpfs", ("source=boxwright", "mode=755", *size), 0), about="overlay")
+        b.add(ops.INIT, ops.AttachRoot(scratch, root.stage, shelf), about="overlay")
+        b.add(ops.INIT, ops.MakeDirAt(shelf, "root", 0o755, 0, 0), about="root")
+        b.add(ops.INIT, ops.OpenTree(self._tree, shelf, "root", 0), "/root/path", ROOT_ANCHOR)
+        b.add(ops.INIT, ops.AttachRoot(self._tree, f"{root.stage}/root", self.slot), "/root/path", ROOT_ANCHOR)
+        for name, target in root.links:
+            b.add(ops.INIT, ops.MakeSymlink(self.slot, name, target, ""), "/root/path", ROOT_ANCHOR)
+        for name, path in root.branches:
+            for kind in ("upper", "work"):
+                b.add(ops.INIT, ops.MakeDirAt(shelf, f"{kind}/{name}", 0o755, 0, 0), about=name)
+            where = (f"upperdir={root.stage}/upper/{name}", f"workdir={root.stage}/work/{name}")
+            tree = b.slot()
+            op = ops.FsMount(tree, "overlay", ("source=overlay", *lower_params((path,)), *where, "userxattr"), 0)
+            b.add(ops.INIT, op, "/root/path", ROOT_ANCHOR, about=f"/{name}")
+            self._place(tree, name)
+        for name in root.binds:
+            tree = b.slot()
+            source = f"{root.path.rstrip('/')}/{name}"
+            b.add(ops.INIT, ops.OpenTree(tree, ops.AT_HOST, source, ops.RECURSIVE), "/root/path", ROOT_ANCHOR)
+            b.add(ops.INIT, ops.SetAttr(tree, MOUNT_ATTR_RDONLY, 0, 0, ops.NO_SLOT, 1), about=f"/{name}")
+            self._place(tree, name)
+
+    def _place(self, tree: int, name: str) -> None:
+        target = self._b.slot()
+        self._b.add(ops.INIT, ops.Resolve(target, self.slot, name, ops.DIRECTORY, 0o755, 0), "/root/path", ROOT_ANCHOR)
+        self._b.add(ops.INIT, ops.MoveMount(tree, target), "/root/path", ROOT_ANCHOR, about=f"/{name}")
 
     def compile_devices(self) -> None:
         """Default and configured device nodes and the links beside them."""
@@ -200,6 +235,11 @@ class Rootfs:
             b.add(ops.INIT, ops.PivotRoot(self.slot), "/root/path", ROOT_ANCHOR)
         if wanted & ~MS_REC not in {0, MS_SLAVE, MS_PRIVATE}:
             b.add(ops.INIT, ops.SetPropagation("/", wanted), "/linux/rootfsPropagation", PROPAGATION_ANCHOR)
+
+
+def lower_params(lowers: "Sequence[str]") -> tuple[str, ...]:
+    """The lower layers of an overlay, top first. Several go in one by one: a parameter holds at most 255 bytes."""
+    return (f"lowerdir={lowers[0]}",) if len(lowers) == 1 else tuple(f"lowerdir+={path}" for path in lowers)
 
 
 def _mode(device: "Device") -> int:

@@ -12,7 +12,6 @@ from fcntl import LOCK_EX, flock
 from boxwright.errors import BoxwrightError, ExistsError, HostError, NotFoundError, UsageError
 from boxwright.host.processes import start_time
 from boxwright.plan.cgroup_layout import CgroupPlacement
-from boxwright.spec.decode import decode
 from boxwright.spec.jsontext import encode_json, parse_json
 
 TYPE_CHECKING = False
@@ -164,6 +163,8 @@ class Container:
 
     def config(self) -> "Config":
         """The configuration as it was at create."""
+        from boxwright.spec.decode import decode
+
         with open(self.path("config.json"), "rb") as file:
             return decode(file.read())
 

@@ -79,11 +79,16 @@ class Creation:
             self.notify.close()
         self.container.unlock()
 
-    def overlay(self, lowers: tuple[str, ...], size_bytes: int) -> None:
-        """Use a private overlay over the directories `lowers` as the root, kept in memory."""
+    def overlay(self, root: str, size_bytes: int = 0) -> None:
+        """Use a private overlay over the directory `root`, kept in memory, as the root filesystem."""
         stage = self.container.path("root")
         os.mkdir(stage, 0o755)
-        self._root = RootSource(lowers[0], stage, lowers, size_bytes)
+        self._root = RootSource(root, stage, (root,), size_bytes)
+        if root == "/" and not host_facts.is_privileged():
+            from boxwright.host.subids import branches
+
+            overlays, links, binds = branches(root)
+            self._root = self._root.replace(branches=overlays, links=links, binds=binds)
 
     def create(self) -> Outcome:
         """As far as the gate."""
