@@ -31,7 +31,8 @@ def run(args: list[str], settings: "Globals") -> int:
 
     runtime, container_id = settings.runtime(), options.arguments[0]
     if options.switch("stats"):
-        write_all(1, encode_json(stats(runtime, container_id)) + "\n")
+        once = {"type": "stats", "id": container_id, "data": stats(runtime, container_id)}
+        write_all(1, encode_json(once) + "\n")
         return 0
     for event in follow(runtime, container_id, interval_s):
         write_all(1, encode_json(event) + "\n")
