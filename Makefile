@@ -61,7 +61,7 @@ install: helper
 	base=$$(tools/base-python) && \
 		"$$base" -m compileall -q -s '$(DESTDIR)' '$(DESTDIR)$(LIBDIR)' && \
 		"$$base" tools/make-launcher '$(DESTDIR)$(PREFIX)/bin/boxwright' '$(LIBDIR)' \
-			"$$("$$base" -c 'import sysconfig; print(sysconfig.get_path("purelib"))')"
+			$$("$$base" -c 'import site; print(*site.getsitepackages())')
 
 # ── testing ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 

@@ -2,6 +2,8 @@ import os
 import subprocess
 from pathlib import Path
 
+import pytest
+
 import leaks
 
 
@@ -16,4 +18,6 @@ def test_the_look_at_the_machine_sees_an_orphan(tmp_path: Path) -> None:
 
 
 def test_the_machine_is_as_before(machine_before: leaks.Snapshot) -> None:
-    assert leaks.left_since(machine_before) == {}
+    left = [f"{kind}: {name}" for kind, names in leaks.left_since(machine_before).items() for name in names]
+    if left:
+        pytest.fail("\n".join(["left on the machine:", *left]), pytrace=False)

@@ -22,7 +22,7 @@ from fixtures_roots import cache_dir, cached
 from processes import Ended, run_to_the_end
 
 STAND_INS = Path(__file__).parent / "stand_ins"
-CASE_SECONDS = 60
+CASE_SECONDS = 30
 OK, NOT_OK, SKIPPED, HUNG = "ok", "not ok", "skipped", "hung"
 
 CONFIG_H = """\

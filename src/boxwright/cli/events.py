@@ -26,14 +26,14 @@ def run(args: list[str], settings: "Globals") -> int:
     options = parse(COMMAND, args)
     interval_s = parse_duration_s(options.text("interval", "5s"))
 
-    from boxwright.runtime import events
+    from boxwright.runtime.events import follow, stats
     from boxwright.spec.jsontext import encode_json
 
     runtime, container_id = settings.runtime(), options.arguments[0]
     if options.switch("stats"):
-        once = {"type": "stats", "id": container_id, "data": events.stats(runtime, container_id)}
+        once = {"type": "stats", "id": container_id, "data": stats(runtime, container_id)}
         write_all(1, encode_json(once) + "\n")
         return 0
-    for event in events.follow(runtime, container_id, interval_s):
+    for event in follow(runtime, container_id, interval_s):
         write_all(1, encode_json(event) + "\n")
     return 0
