@@ -44,6 +44,7 @@ helper:
 	@command -v musl-gcc >/dev/null && command -v gcc >/dev/null || tools/install-packages build
 	@$(MAKE) --no-print-directory -C native
 	@cmp -s native/build/boxwright-helper $(HELPER) || install -D -m 755 native/build/boxwright-helper $(HELPER)
+	@git rev-parse HEAD 2>/dev/null >$(dir $(HELPER))commit || rm -f $(dir $(HELPER))commit
 
 .PHONY: run
 run: venv helper

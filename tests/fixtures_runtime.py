@@ -156,7 +156,8 @@ class Runtime:
 
     def ids(self) -> list[str]:
         """Every container that has a state directory."""
-        return sorted(path.name for path in self.root.iterdir() if path.is_dir()) if self.root.exists() else []
+        entries = self.root.iterdir() if self.root.exists() else ()
+        return sorted(path.name for path in entries if path.is_dir() and not path.name.startswith("."))
 
     def wait_stopped(self, container_id: str, timeout: float = TIMEOUT_SECONDS) -> Json:
         """Wait for the end of the container's process, then give the state."""

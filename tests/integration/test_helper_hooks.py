@@ -73,7 +73,7 @@ def test_a_soft_hook_only_warns():
 
 
 @pytest.mark.parametrize(
-    ("path", "error"), [("/none", errno.ENOENT), ("/etc/passwd", errno.EACCES), ("/", errno.EACCES)]
+    ("path", "error"), [("/nonexistent/hook", errno.ENOENT), ("/etc/passwd", errno.EACCES), ("/", errno.EACCES)]
 )
 def test_a_hook_that_cannot_be_executed_is_an_error(path, error):
     assert [(r.kind, r.error) for r in run_ops(_hook("", path=path))] == [(ops.ERROR, error)]

@@ -19,7 +19,12 @@ if TYPE_CHECKING:
 def run_in_box(options: "BoxOptions", runtime: "Runtime") -> int:
     """Run a command in a box and wait for it; its exit status, 128 + n for signal n, 124 after the time limit."""
     with prepare(options, runtime) as creation:
-        return finish_run(creation, RunOptions(creation.options.bundle, preserve_fds=0), timeout_s=options.timeout_s)
+        return finish_run(
+            creation,
+            RunOptions(creation.options.bundle, preserve_fds=0),
+            timeout_s=options.timeout_s,
+            init_system=options.init_system,
+        )
 
 
 def prepare(options: "BoxOptions", runtime: "Runtime") -> Creation:

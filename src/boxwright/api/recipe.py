@@ -6,6 +6,7 @@ It is a config.json like any other: it is decoded, validated and compiled as one
 import os
 
 from boxwright.errors import UsageError
+from boxwright.plan.mounts import INIT_SYSTEM_ANNOTATION
 from boxwright.spec.constants import OCI_VERSION_MAX
 
 TYPE_CHECKING = False
@@ -82,6 +83,7 @@ class Recipe:
             "process": self._process(),
             "mounts": self._mounts(),
             "linux": self._linux(),
+            "annotations": {INIT_SYSTEM_ANNOTATION: "true"} if options.init_system else {},
         }
 
     def _process(self) -> "JSON":
@@ -90,14 +92,17 @@ class Recipe:
         return {
             "terminal": options.terminal,
             "user": {"uid": options.uid or 0, "gid": options.gid or 0},
-            "args": list(options.args),
+            "args": list(options.args) or (["/sbin/init"] if options.init_system else []),
             "env": self._environment(),
             "cwd": self._cwd(),
             "capabilities": dict.fromkeys(("bounding", "effective", "permitted"), capabilities),
-            "noNewPrivileges": True,
+            # an init system starts services that change users by set-user-id programs
+            "noNewPrivileges": not options.init_system,
         }
 
     def _environment(self) -> list[str]:
+        if self._options.init_system:
+            return [f"PATH={PATH}", "container=boxwright", *self._options.env]
         base = [f"PATH={PATH}", "LANG=C.UTF-8", "HOME=/root" if not self._options.uid else "HOME=/"]
         if self._options.terminal and "TERM" in os.environ:
             base.append(f"TERM={os.environ['TERM']}")
@@ -120,6 +125,8 @@ class Recipe:
             _mount("/tmp", "tmpfs", "tmpfs", "nosuid", "nodev", "mode=1777"),
             _mount("/run", "tmpfs", "tmpfs", "nosuid", "nodev", "mode=755"),
         ]
+        if self._options.init_system:  # which it would mount itself, had it the right to
+            mounts.append(_mount("/run/lock", "tmpfs", "tmpfs", "nosuid", "nodev", "noexec", "mode=1777", "size=5120k"))
         if self.over_host:
             mounts.append(_mount("/var/tmp", "tmpfs", "tmpfs", "nosuid", "nodev", "mode=1777"))
             mounts += [_mount(path, "tmpfs", "tmpfs", "nosuid", "nodev", "mode=700") for path in HOST_PRIVATE]

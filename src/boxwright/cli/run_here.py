@@ -59,7 +59,7 @@ def run(args: list[str], settings: "Globals") -> int:
 def box_options(args: list[str]) -> BoxOptions:
     """The words as a box and its command. Raises UsageError, or HelpRequested."""
     options = scan(COMMAND, args)
-    if not options.arguments and not options.given("bundle"):
+    if not options.arguments and not options.given("bundle") and not options.switch("init-system"):
         raise UsageError("`boxwright run` needs a command behind `--`", hint="see `boxwright run --help`")
     uid, gid = parse_user(options.text("user")) if options.given("user") else (None, None)
     return BoxOptions(

@@ -3,6 +3,8 @@
 Pure. `host.cgroup_probe` finds the layout and looks at the site; `host.cgroups` freezes, kills and removes.
 """
 
+import os
+
 from boxwright.errors import ConfigError, Problem, UnsupportedError
 from boxwright.plan.cgroup_devices import compile_devices
 from boxwright.plan.cgroup_layout import (
@@ -26,7 +28,7 @@ if TYPE_CHECKING:
 ANCHOR = "config-linux.md#configLinuxControlGroups"
 PATH_ANCHOR = "config-linux.md#configLinuxCgroupsPath"
 OWNER_ANCHOR = "config-linux.md#cgroup-ownership"
-_O_PATH, _O_DIRECTORY = 0o10000000, 0o200000
+_O_PATH, _O_DIRECTORY = os.O_PATH, os.O_DIRECTORY
 _MODE = 0o755
 # what a key of `unified` must not name: these move or end processes, they limit nothing
 _NOT_LIMITS = ("cgroup.procs", "cgroup.threads", "cgroup.kill", "cgroup.freeze", "cgroup.type")

@@ -169,4 +169,4 @@ class _Create:
         elif process is not None:
             process.compile_attributes()
             process.compile_identity(request.seccomp, b.inherited("seccomp"), request.listener_state)
-            process.compile_exec(request.preserve_fds)
+            process.compile_exec()

@@ -74,7 +74,7 @@ def compile_exec(process: "Process", linux: "Linux | None", facts: "HostFacts", 
     b.add(ops.INIT, ops.Ready())
     steps.compile_attributes()
     steps.compile_identity(request.seccomp, b.inherited("seccomp"), request.listener_state)
-    steps.compile_exec(request.preserve_fds)
+    steps.compile_exec()
     return b.build()
 
 

@@ -19,12 +19,15 @@ from boxwright.spec.constants import (
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    Shown = tuple[str, str, tuple[str, ...]]
+
     from boxwright.plan.builder import Builder
     from boxwright.plan.cgroup_layout import CgroupLayout, CgroupPlacement
     from boxwright.plan.request import HostFacts, Request
     from boxwright.spec.types import Config, Linux, Mount
 
 ANCHOR = "config.md#configMounts"
+INIT_SYSTEM_ANNOTATION = "boxwright.init-system"
 OPTIONS_ANCHOR = "config.md#configLinuxMountOptions"
 # what lies beneath /proc may be covered only here: files that make a container's own numbers visible (lxcfs)
 PROC_FILES = frozenset(
@@ -221,13 +224,14 @@ class Mounts:
     def _filesystem(self, mount: "Mount", options: Options) -> None:
         params, parts = self._params(mount, options)
         tree = self._b.slot()
-        op = ops.FsMount(tree, str(mount.type), params, options.attr_set)
+        attr = options.attr_set & ~MOUNT_ATTR_RDONLY if options.copy_up else options.attr_set
+        op = ops.FsMount(tree, str(mount.type), params, attr)
         self._b.add(ops.INIT, op, mount.pointer, ANCHOR, parts=parts, about=mount.destination)
         strict = ops.NO_SYMLINKS if mount.type in {"proc", "sysfs"} else 0
         target = self._resolve(mount, ops.DIRECTORY, strict)
         if options.copy_up:
             self._b.add(ops.INIT, ops.CopyUp(tree, target), mount.pointer, OPTIONS_ANCHOR, about=mount.destination)
-        self._attributes(mount, options, tree, fresh=True)
+        self._attributes(mount, options, tree, fresh=not options.copy_up)
         self._attach(mount, options, tree, target)
 
     def _params(self, mount: "Mount", options: Options) -> "tuple[tuple[str, ...], tuple[str, ...]]":
@@ -273,14 +277,16 @@ class Mounts:
         """The container's part of each hierarchy, by bind mounts: needs no right to mount cgroup filesystems."""
         shown = visible_groups(self._request.placement, self._facts.cgroups)
         if len(shown) == 1 and not shown[0][0]:
-            self._bind_cgroup(mount, options, shown[0][1], mount.destination)
+            own = self._options_of_group(options, limits=False)
+            self._bind_cgroup(mount, own, shown[0][1], mount.destination)
             return
         tree = self._b.slot()
         op = ops.FsMount(tree, "tmpfs", ("source=tmpfs", "mode=755"), options.attr_set & ~MOUNT_ATTR_RDONLY)
         self._b.add(ops.INIT, op, mount.pointer, ANCHOR, about=mount.destination)
         self._attach(mount, options, tree, self._resolve(mount, ops.DIRECTORY, ops.NO_SYMLINKS))
         for name, source, links in shown:
-            self._bind_cgroup(mount, options, source, f"{mount.destination}/{name}")
+            own = self._options_of_group(options, limits=name != "unified" and "name=" not in name)
+            self._bind_cgroup(mount, own, source, f"{mount.destination}/{name.removeprefix('name=')}")
             for link in links:
                 path = f"{mount.destination}/{link}"
                 self._b.add(ops.INIT, ops.MakeSymlink(self._root, path, name, ""), mount.pointer, ANCHOR)
@@ -288,6 +294,15 @@ class Mounts:
             self._b.add(
                 ops.INIT, ops.SetAttr(tree, MOUNT_ATTR_RDONLY, 0, 0, ops.NO_SLOT, 0), mount.pointer, OPTIONS_ANCHOR
             )
+
+    def _options_of_group(self, options: Options, *, limits: bool) -> Options:
+        """An init system must write to the hierarchies that it keeps its services in, but never to its own limits.
+
+        On v2 the kernel guards those at the root of a cgroup namespace (cgroup_namespaces(7)).
+        """
+        if limits or self._config.annotations.get(INIT_SYSTEM_ANNOTATION) != "true":
+            return options
+        return options.replace(attr_set=options.attr_set & ~MOUNT_ATTR_RDONLY)
 
     def _bind_cgroup(self, mount: "Mount", options: Options, source: str, destination: str) -> None:
         tree, target = self._b.slot(), self._b.slot()
@@ -327,9 +342,9 @@ class Mounts:
             self._b.add(ops.INIT, op, mount.at("options"), OPTIONS_ANCHOR, about=mount.destination)
 
 
-def visible_groups(placement: "CgroupPlacement", layout: "CgroupLayout") -> "list[tuple[str, str, tuple[str, ...]]]":
-    """What a cgroup mount shows: the name below the mount point ("" where it is the mount itself), the host's
-    directory, and further names for it. Without a group of its own a container sees the caller's, read-only.
+def visible_groups(placement: "CgroupPlacement", layout: "CgroupLayout") -> "list[Shown]":
+    """What a cgroup mount shows: the name below the mount point ("" where it is the mount itself, `name=…` for a
+    hierarchy without controllers), the host's directory, and further names for it. Without a group of its own a container sees the caller's, read-only.
     """
     if placement.groups:
         found = [(g.version, g.controllers, g.path) for g in placement.groups]
@@ -339,7 +354,6 @@ def visible_groups(placement: "CgroupPlacement", layout: "CgroupLayout") -> "lis
         return [("", found[0][2], ())]
     shown = []
     for version, controllers, path in found:
-        names = tuple(name.removeprefix("name=") for name in controllers)
-        name = ",".join(names) if version == 1 else "unified"
-        shown.append((name, path, names if version == 1 and len(names) > 1 else ()))
+        name = ",".join(controllers) if version == 1 else "unified"
+        shown.append((name, path, controllers if version == 1 and len(controllers) > 1 else ()))
     return shown

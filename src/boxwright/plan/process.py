@@ -148,7 +148,10 @@ class ProcessSteps:
         self._b.add(ops.INIT, ops.SetMemoryPolicy(mode, nodes), policy.pointer, anchor)
 
     def compile_identity(self, seccomp: bytes, listener: int, listener_state: tuple[str, ...]) -> None:
-        """Labels, capabilities, user, no_new_privs and seccomp, in the order that each needs of the others."""
+        """Labels, capabilities, user, no_new_privs and seccomp, in the order that each needs of the others.
+
+        Once the filter holds nothing is left to do but execve: a strict one would refuse it.
+        """
         b, process = self._b, self._process
         self._labels()
         masks = self._masks()
@@ -196,10 +199,9 @@ class ProcessSteps:
         flags = filter_flags(section) if section else 0
         return ops.LoadSeccomp(program, flags, listener, state)
 
-    def compile_exec(self, preserve_fds: int) -> None:
-        """Close what is not the program's, and become it."""
+    def compile_exec(self) -> None:
+        """Become the program. Every descriptor of ours is close-on-exec."""
         process = self._process
-        self._b.add(ops.INIT, ops.KeepFds(3 + preserve_fds), "", "runtime-linux.md#runtimeLinuxFileDescriptors")
         self._b.add(ops.INIT, ops.Exec(process.args, without_repeats(process.env)), process.at("args"), ANCHOR)
 
 

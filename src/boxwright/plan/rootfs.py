@@ -1,5 +1,7 @@
 """The root of the box: where it comes from, devices, masks, and making it the root."""
 
+import os
+
 from boxwright.plan import ops
 from boxwright.plan.mounts import clean_path, fold
 from boxwright.plan.namespaces import is_new
@@ -21,9 +23,9 @@ MASKED_ANCHOR = "config-linux.md#configLinuxMaskedPaths"
 READONLY_ANCHOR = "config-linux.md#configLinuxReadonlyPaths"
 PROPAGATION_ANCHOR = "config-linux.md#configLinuxRootfsMountPropagation"
 
-O_PATH = 0o10000000
-O_RDWR = 0o2
-O_DIRECTORY = 0o200000
+O_PATH = os.O_PATH
+O_RDWR = os.O_RDWR
+O_DIRECTORY = os.O_DIRECTORY
 _S_IFCHR, _S_IFBLK, _S_IFIFO = 0o020000, 0o060000, 0o010000
 _DEVICE_TYPES = {"c": _S_IFCHR, "u": _S_IFCHR, "b": _S_IFBLK, "p": _S_IFIFO}
 _DEFAULT_DEVICES = (
@@ -108,7 +110,7 @@ class Rootfs:
             for name in ("upper", "work", "root"):
                 b.add(ops.INIT, ops.MakeDirAt(scratch_root, name, 0o755, 0, 0), about=name)
             upper, work = f"{root.stage}/upper", f"{root.stage}/work"
-        params: tuple[str, ...] = (f"lowerdir={':'.join(root.lowers)}", f"upperdir={upper}", f"workdir={work}")
+        params: tuple[str, ...] = (*lower_params(root.lowers), f"upperdir={upper}", f"workdir={work}")
         if not self._facts.privileged:
             params += ("userxattr",)
         b.add(ops.INIT, ops.FsMount(self._tree, "overlay", ("source=overlay", *params), 0), about="/")
@@ -129,7 +131,7 @@ class Rootfs:
                 b.add(ops.INIT, ops.MakeDirAt(shelf, f"{kind}/{name}", 0o755, 0, 0), about=name)
             where = (f"upperdir={root.stage}/upper/{name}", f"workdir={root.stage}/work/{name}")
             tree = b.slot()
-            op = ops.FsMount(tree, "overlay", ("source=overlay", f"lowerdir={path}", *where, "userxattr"), 0)
+            op = ops.FsMount(tree, "overlay", ("source=overlay", *lower_params((path,)), *where, "userxattr"), 0)
             b.add(ops.INIT, op, "/root/path", ROOT_ANCHOR, about=f"/{name}")
             self._place(tree, name)
         for name in root.binds:
@@ -233,6 +235,11 @@ class Rootfs:
             b.add(ops.INIT, ops.PivotRoot(self.slot), "/root/path", ROOT_ANCHOR)
         if wanted & ~MS_REC not in {0, MS_SLAVE, MS_PRIVATE}:
             b.add(ops.INIT, ops.SetPropagation("/", wanted), "/linux/rootfsPropagation", PROPAGATION_ANCHOR)
+
+
+def lower_params(lowers: "Sequence[str]") -> tuple[str, ...]:
+    """The lower layers of an overlay, top first. Several go in one by one: a parameter holds at most 255 bytes."""
+    return (f"lowerdir={lowers[0]}",) if len(lowers) == 1 else tuple(f"lowerdir+={path}" for path in lowers)
 
 
 def _mode(device: "Device") -> int:

@@ -14,6 +14,10 @@ if TYPE_CHECKING:
     from typing import Self
 
 TIMED_OUT = 124
+SIGRTMIN_3 = 37  # halt, to systemd
+STOPPING = frozenset({_signal.SIGTERM, _signal.SIGINT, _signal.SIGHUP})
+# what the kernel ends a pid namespace's init by when it calls reboot(2): pid_namespaces(7)
+HALTED = frozenset({_signal.SIGINT, _signal.SIGHUP})
 _CHUNK_BYTES = 65536
 _TIOCGWINSZ, _TIOCSWINSZ = 0x5413, 0x5414
 _NOT_PASSED_ON = frozenset(
@@ -52,6 +56,7 @@ class Foreground:
         self._signals, self._wakeup = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         self._old_wakeup = -1
         self._in_main_thread = True
+        self._stop_signal = 0
 
     def __enter__(self) -> "Self":
         try:
@@ -75,11 +80,13 @@ class Foreground:
         os.close(self._signals)
         os.close(self._wakeup)
 
-    def follow(self, pid: int, master: int = -1, timeout_s: float | None = None) -> int:
+    def follow(self, pid: int, master: int = -1, timeout_s: float | None = None, *, init_system: bool = False) -> int:
         """Pass signals to `pid` and bytes through the terminal's `master` (owned) until it ends; its exit status.
 
-        After `timeout_s` it is killed, and the status is 124, as timeout(1) has it.
+        After `timeout_s` it is killed, and the status is 124, as timeout(1) has it. An init system is told to shut
+        down as it understands it (systemd(1), SIGRTMIN+3), and that it has is no failure.
         """
+        self._stop_signal = SIGRTMIN_3 if init_system else 0
         pidfd = os.pidfd_open(pid)
         if master >= 0:
             self._raw_terminal(master)
@@ -93,6 +100,8 @@ class Foreground:
                 os.close(master)
             self._restore_terminal()
         _pid, status = os.waitpid(pid, 0)
+        if init_system and ended and os.WIFSIGNALED(status) and os.WTERMSIG(status) in HALTED:
+            return 0
         return exit_status(status) if ended else TIMED_OUT
 
     def _relay(self, pidfd: int, master: int, deadline: float | None) -> bool:
@@ -122,7 +131,7 @@ class Foreground:
             if number == _signal.SIGWINCH and master >= 0:
                 _copy_size(master)
             else:
-                send_signal(pidfd, number)
+                send_signal(pidfd, self._stop_signal if self._stop_signal and number in STOPPING else number)
 
     def _raw_terminal(self, master: int) -> None:
         if not self._terminal:

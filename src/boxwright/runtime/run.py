@@ -24,8 +24,13 @@ def run(runtime: "Runtime", container_id: str, options: "RunOptions", document: 
         return finish_run(creation, options)
 
 
-def finish_run(creation: Creation, options: "RunOptions", *, timeout_s: float | None = None) -> int:
-    """The rest of a run whose creation is prepared; 124 if it had to be killed after `timeout_s`."""
+def finish_run(
+    creation: Creation, options: "RunOptions", *, timeout_s: float | None = None, init_system: bool = False
+) -> int:
+    """The rest of a run whose creation is prepared; 124 if it had to be killed after `timeout_s`.
+
+    With `init_system` a signal that asks to end becomes the one by which systemd shuts down.
+    """
     container = creation.container
     process = creation.config.process
     terminal = bool(process and process.terminal)
@@ -42,7 +47,7 @@ def finish_run(creation: Creation, options: "RunOptions", *, timeout_s: float | 
         try:
             run_poststart(container, creation.config)
             container.unlock()
-            status = foreground.follow(outcome.pid, outcome.terminal, timeout_s)
+            status = foreground.follow(outcome.pid, outcome.terminal, timeout_s, init_system=init_system)
         finally:
             if not options.keep:
                 _delete(container)
