@@ -143,7 +143,7 @@ def cases(suite: Path) -> list[str]:
     return [f"{file}/{case}" for file, names in listed.items() for case in names]
 
 
-def run_case(suite: Path, case: str, runtime: str) -> Outcome:
+def run_case(suite: Path, case: str, runtime: str, seconds: float = CASE_SECONDS) -> Outcome:
     """Run one case with `runtime`, on a terminal where the case wants one, and clean up behind it."""
     file, _, name = case.partition("/")
     with _run_directory(suite) as directory:
@@ -156,7 +156,7 @@ def run_case(suite: Path, case: str, runtime: str) -> Outcome:
         }
         groups = _groups()
         command = [*_enter_legacy_cgroups(runtime), sys.executable, f"tests/{file}.py"]
-        ended = run_to_the_end(command, directory, environment, CASE_SECONDS, terminal=file == "test_tty")
+        ended = run_to_the_end(command, directory, environment, seconds, terminal=file == "test_tty")
         left = [*ended.orphans, *_remove_groups(_groups() - groups), *_unmount_below(directory)]
     return Outcome(_verdict(ended), ended.output, left)
 
@@ -202,9 +202,10 @@ def _groups() -> frozenset[str]:
 
 
 def _remove_groups(groups: frozenset[str]) -> list[str]:
+    """Remove what a case left. Nothing of ours lives any more, so a group with processes in it is somebody else's."""
     removed = []
     for path in sorted(groups, reverse=True):
-        if Path(path).exists():
+        if Path(path).exists() and not Path(path, "cgroup.procs").read_text():
             os.rmdir(path)
             removed.append(f"cgroup {path}")
     return removed
