@@ -222,13 +222,18 @@ def _unmount_below(directory: Path) -> list[str]:
 # ── the measure ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def baseline(suite: Path) -> dict[str, tuple[str, bool]]:
-    """The measure of each case with crun itself, from the cache or found now."""
+def measure_now(suite: Path, case: str) -> tuple[str, bool]:
+    """The measure of one case with crun itself."""
     crun = lacks.find_program("crun")
     assert crun
+    return run_case(suite, case, crun).measure()
+
+
+def baseline(suite: Path) -> dict[str, tuple[str, bool]]:
+    """The measure of each case, from the cache or found now."""
     path = suite / f"baseline-{platform.release()}.json"
     if not path.exists():
-        measures = {case: run_case(suite, case, crun).measure() for case in cases(suite)}
+        measures = {case: measure_now(suite, case) for case in cases(suite)}
         partial = path.with_suffix(f".{os.getpid()}")
         partial.write_text(json.dumps(measures))
         partial.rename(path)

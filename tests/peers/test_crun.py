@@ -55,6 +55,9 @@ def test_case(
         # some cases leave a container on purpose
         assert crun_leaves or not outcome.left
         return
+    if measure == OK:
+        # what was so when the measure was taken need not be so now: one case wants process ids of five digits
+        measure, _ = crun_suite.measure_now(suite, case)
     if measure != OK:
         pytest.skip(f"crun itself: {measure}")
     pytest.fail(f"{outcome.verdict}, where crun is ok\n{outcome.output}\nleft: {outcome.left}", pytrace=False)
