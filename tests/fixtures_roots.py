@@ -39,7 +39,8 @@ def cache_dir() -> Path:
 
 
 @contextmanager
-def _locked(path: Path) -> Iterator[None]:
+def locked(path: Path) -> Iterator[None]:
+    """Have `path` as a lock among sessions of tests on this machine."""
     with path.open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield
@@ -48,7 +49,7 @@ def _locked(path: Path) -> Iterator[None]:
 def cached(name: str, make: Callable[[Path], None]) -> Path:
     """The cached directory `name`; `make` fills it the first time. Half of one is never seen nor made twice."""
     target = cache_dir() / name
-    with _locked(cache_dir() / f".{name}.lock"):
+    with locked(cache_dir() / f".{name}.lock"):
         if not target.exists():
             partial = cache_dir() / f".{name}.partial"
             shutil.rmtree(partial, ignore_errors=True)
