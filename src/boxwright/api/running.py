@@ -19,8 +19,6 @@ if TYPE_CHECKING:
     from boxwright.boxes.base import BoxDriver, Starting
     from boxwright.runtime.context import Runtime
 
-_HANGING_S = 0.1  # what has been killed is gone by then, unless it is frozen
-
 
 def run(
     argv: "Argv | None" = None,
@@ -119,8 +117,17 @@ def collect(
 def end_box(box: "BoxDriver", program: "Program") -> "Ending":
     """Kill a box by its first program, and wait for its end."""
     program.signal(SIGKILL)
-    if (ending := program.wait(_HANGING_S)) is None:
-        box.thaw()  # what is paused does not even die
-        ending = program.wait()
+    return _end_of(box, program)
+
+
+def end_program(box: "BoxDriver", program: "Program") -> "Ending":
+    """Kill a program with its group, and wait for its end."""
+    program.kill_group()
+    return _end_of(box, program)
+
+
+def _end_of(box: "BoxDriver", program: "Program") -> "Ending":
+    box.thaw()  # what is paused does not even die
+    ending = program.wait()
     assert ending is not None
     return ending
