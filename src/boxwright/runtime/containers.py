@@ -106,6 +106,10 @@ class Container:
             os.close(self._lock)
             self._lock = -1
 
+    def exists(self) -> bool:
+        """Whether its directory is there."""
+        return os.path.isdir(self.directory)
+
     def __enter__(self) -> "Self":
         if self._lock < 0:
             self.lock()
@@ -201,11 +205,15 @@ class Container:
         """Whether the init lives."""
         return bool(self.pid) and start_time(self.pid) == self.started_at
 
+    def maker_lives(self) -> bool:
+        """Whether the process that created it is still there."""
+        maker = int(self.facts.get("maker", 0))
+        return bool(maker) and start_time(maker) == self.facts.get("makerStart")
+
     def status(self, *, frozen: bool = True) -> str:
         """creating, created, running, paused or stopped (runtime.md#runtimeState)."""
         if not self.pid:
-            maker = int(self.facts.get("maker", 0))
-            return CREATING if maker and start_time(maker) == self.facts.get("makerStart") else STOPPED
+            return CREATING if self.maker_lives() else STOPPED
         if not self.alive():
             return STOPPED
         if os.path.lexists(self.path("gate")):

@@ -9,7 +9,7 @@ from boxwright.errors import BoxwrightError, ConfigError, HookError, HostError, 
 from boxwright.host import facts as host_facts
 from boxwright.host.cgroup_probe import inspect
 from boxwright.host.cgroups import destroy, kill_all
-from boxwright.host.processes import kill_and_wait, start_time
+from boxwright.host.processes import kill_and_wait, kill_child, start_time
 from boxwright.host.seccomp_cache import default_program, program_for
 from boxwright.host.spawn import Helper
 from boxwright.plan.cgroups import place
@@ -246,6 +246,7 @@ class Making:
 
     def __init__(self, creation: Creation, helper: Helper, *, gate: bool) -> None:
         self._runtime = creation.runtime
+        self._creation = creation
         self._helper = helper
         self._gate = gate
         self._upcalls = Upcalls(creation.config, creation.container.placement)
