@@ -44,16 +44,20 @@ def call(boxwright_command: str, home: Path, tmp_path: Path) -> Call:
     for name, text in files.items():
         (tmp_path / name).write_text(text)
 
-    def run(*words: str | Path, ranges: bool = True, cwd: Path = home) -> "subprocess.CompletedProcess[str]":
+    out, err = tmp_path / "out", tmp_path / "err"  # not pipes: a created container keeps them open
+
+    def run(*words: str | Path, ranges: bool = True) -> "subprocess.CompletedProcess[str]":
         ids = ("subuid", "subgid") if ranges else ("none", "none")
         pairs = (("passwd", "passwd"), (ids[0], "subuid"), (ids[1], "subgid"))
         binds = " && ".join(f"mount --bind {tmp_path / source} /etc/{target}" for source, target in pairs)
         become = f"setpriv --reuid {UID} --regid {UID} --clear-groups --inh-caps=-all"
         script = f'{binds} && exec {become} env -i PATH="$PATH" XDG_RUNTIME_DIR={home} "$@"'
         command = ["unshare", "--mount", "sh", "-c", script, "sh", boxwright_command, *map(str, words)]
-        return subprocess.run(
-            command, cwd=cwd, capture_output=True, text=True, stdin=subprocess.DEVNULL, timeout=60, check=False
-        )
+        with out.open("wb") as stdout, err.open("wb") as stderr:
+            done = subprocess.run(
+                command, cwd=home, stdin=subprocess.DEVNULL, stdout=stdout, stderr=stderr, timeout=60, check=False
+            )
+        return subprocess.CompletedProcess(command, done.returncode, out.read_text(), err.read_text())
 
     return run
 

@@ -25,7 +25,7 @@ def explain_bundle(document: bytes, bundle: str, runtime: "Runtime") -> "Explana
 
 def explain_box(options: "BoxOptions", runtime: "Runtime") -> "Explanation":
     """What `run` of a command in a box would do. Raises UnsupportedError and ConfigError as it would."""
-    from boxwright.api.recipe import CAPABILITIES, Recipe
+    from boxwright.api.recipe import Recipe, capabilities_of
     from boxwright.boxes.require import NOT_YET
     from boxwright.errors import UnsupportedError
     from boxwright.host.facts import is_privileged
@@ -37,11 +37,12 @@ def explain_box(options: "BoxOptions", runtime: "Runtime") -> "Explanation":
     recipe = Recipe(options, privileged=is_privileged())
     config = _checked(encode_json(recipe.document()).encode())
     if config.linux is not None and config.linux.seccomp is None:
-        config = config.replace(linux=config.linux.replace(seccomp=default_seccomp(CAPABILITIES)))
+        config = config.replace(linux=config.linux.replace(seccomp=default_seccomp(capabilities_of(options))))
     container_id = options.name or _STAGE_ID
     root = RootSource(recipe.root)
     if options.overlay:
         root = _overlay(recipe.root, os.path.join(runtime.root, container_id, "root"))
+        root = root.replace(mapped=options.init_system and is_privileged())
     return _explain(config, recipe.root, root, container_id, runtime)
 
 

@@ -181,5 +181,3 @@ class _Joining:
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         self._joining.__exit__(kind, error, trace)
-
-

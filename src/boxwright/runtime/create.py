@@ -82,11 +82,14 @@ class Creation:
             self.notify.close()
         self.container.unlock()
 
-    def overlay(self, root: str, size_bytes: int = 0) -> None:
-        """Use a private overlay over the directory `root`, kept in memory, as the root filesystem."""
+    def overlay(self, root: str, size_bytes: int = 0, *, mapped: bool = False) -> None:
+        """Use a private overlay over the directory `root`, kept in memory, as the root filesystem.
+
+        With `mapped` its files belong to whom they would without the container's user namespace.
+        """
         stage = self.container.path("root")
         os.mkdir(stage, 0o755)
-        self._root = RootSource(root, stage, (root,), size_bytes)
+        self._root = RootSource(root, stage, (root,), size_bytes, mapped)
         if root == "/" and not host_facts.is_privileged():
             from boxwright.host.subids import branches
 
