@@ -22,8 +22,15 @@ if TYPE_CHECKING:
 
 
 def stats(runtime: "Runtime", container_id: str) -> "JSON":
-    """The statistics of now: the `data` of an event of type `stats`. Raises StateError for a stopped container."""
-    container = _found(runtime, container_id)
+    """An event of type `stats`, with the statistics of now. Raises StateError for a stopped container."""
+    return _event(_found(runtime, container_id))
+
+
+def _event(container: Container) -> "JSON":
+    return {"type": "stats", "id": container.id, "data": _statistics(container)}
+
+
+def _statistics(container: Container) -> "JSON":
     try:
         found = statistics(container.placement)
     except OSError as error:
@@ -56,9 +63,9 @@ def _events(container: Container, watch: "_Watch", interval_s: float) -> "Iterat
                 return
             if time.monotonic() >= due:
                 due += interval_s
-                data = _stats_or_none(container)
-                if data is not None:
-                    yield {"type": "stats", "id": container.id, "data": data}
+                event = _event_or_none(container)
+                if event is not None:
+                    yield event
 
 
 def _found(runtime: "Runtime", container_id: str) -> Container:
@@ -69,10 +76,10 @@ def _found(runtime: "Runtime", container_id: str) -> Container:
     return container
 
 
-def _stats_or_none(container: Container) -> "JSON | None":
+def _event_or_none(container: Container) -> "JSON | None":
     """Statistics; None for a container that has just ended."""
     try:
-        return stats(container.runtime, container.id)
+        return _event(container)
     except StateError:
         return None
 
