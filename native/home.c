@@ -1,4 +1,6 @@
 /* The home directory of the program's user, and the init of a box without a program. */
+#include <poll.h>
+#include <sys/signalfd.h>
 #include <sys/wait.h>
 
 #include "hook.h"
@@ -99,29 +101,49 @@ int do_FindHome(struct actor *me, const struct FindHome *op)
     return 0;
 }
 
-/* Reap everything that ends below us, and end when we are told to. */
-static _Noreturn void idle(void)
+/* Reap everything that ends below us, and end when we are told to, or when nobody holds the other end of `lifeline`. */
+static _Noreturn void idle(int lifeline)
 {
     uint64_t wanted = 1ULL << (SIGCHLD - 1) | 1ULL << (SIGTERM - 1);
     (void)sys(rt_sigprocmask, SIG_SETMASK, &wanted, NULL, sizeof wanted);
-    for (;;) {
+    struct pollfd ends[2] = {
+        {.fd = (int)sys(signalfd4, -1, &wanted, sizeof wanted, SFD_CLOEXEC | SFD_NONBLOCK), .events = POLLIN},
+        {.fd = lifeline, .events = 0}, /* negative: not looked at; else POLLHUP */
+    };
+    while (ends[0].fd >= 0) {
+        struct signalfd_siginfo told;
+        while (sys(read, ends[0].fd, &told, sizeof told) > 0)
+            if (told.ssi_signo == SIGTERM)
+                sys_exit(0);
+        /* only now: who ends after this makes the descriptor readable again */
         while (sys(wait4, -1, NULL, WNOHANG, NULL) > 0)
             continue;
-        if (sys(rt_sigtimedwait, &wanted, NULL, NULL, sizeof wanted) == SIGTERM)
-            sys_exit(0);
+        (void)sys(ppoll, ends, 2, NULL, NULL, 0);
+        if (ends[1].revents)
+            break;
     }
+    sys_exit(1);
 }
 
 int do_Idle(struct actor *me, const struct Idle *op)
 {
+    enum { LIFELINE = 3 };
     int null = slot_fd(me, op->null);
+    int lifeline = -1;
     for (int fd = 0; fd <= 2 && null >= 0; fd++) {
         long rc = sys(dup3, null, fd, 0);
         null = rc < 0 ? (int)rc : null;
     }
     if (null < 0)
         return null;
+    if (op->lifeline != NO_SLOT) {
+        lifeline = slot_fd(me, op->lifeline);
+        if (lifeline != LIFELINE)
+            lifeline = lifeline < 0 ? lifeline : (int)sys(dup3, lifeline, LIFELINE, O_CLOEXEC);
+        if (lifeline < 0)
+            return lifeline;
+    }
     reset_signals();
-    (void)sys(close_range, 3, EVERY_FD, 0);
-    idle();
+    (void)sys(close_range, LIFELINE + (op->lifeline != NO_SLOT), EVERY_FD, 0);
+    idle(lifeline);
 }

@@ -73,7 +73,7 @@
     OP(75, KeepFds, INT(first))                                                                                        \
     OP(76, FindProgram, TEXT(name) TEXT(path))                                                                         \
     OP(77, Exec, TEXTS(argv) TEXTS(env))                                                                               \
-    OP(78, Idle, INT(null))                                                                                            \
+    OP(78, Idle, INT(null) INT(lifeline))                                                                              \
     OP(79, FindHome, INT(uid))                                                                                         \
     OP(80, SetDeviceFilter, TEXT(path) DATA(program))
 

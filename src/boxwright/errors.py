@@ -185,7 +185,7 @@ class HookError(BoxwrightError):
         self.status = status
         self.output = output
         details = [f"from {pointer}   (config.md#configHooks)"] if pointer else []
-        details += [f"it wrote: {line}" for line in output.splitlines() if line.strip()]
+        details += [f"it wrote: {line}" for line in output.splitlines() if line.strip() and line.strip() not in why]
         super().__init__(f"{kind} hook `{path}` {why}", details=details, hint=hint)
 
 

@@ -142,13 +142,14 @@ def test_program_of_another_architecture() -> None:
         (ops.Resolve(1, 0, "/x", ops.DIRECTORY, 0o755, 0), e.EROFS, "read-only"),
         (ops.SetRlimit(7, 9, 9), e.EPERM, "CAP_SYS_RESOURCE"),
         (ops.SetRlimit(7, 9, 3), e.EINVAL, "soft limit is above the hard limit"),
+        (ops.Mask(0, "/proc/kcore", 1), e.ENXIO, "the device 1:3 is needed"),
         (ops.MoveMount(1, 2), e.ENOTDIR, "two directories or two files"),
         (ops.MakeNode(0, "/dev/x", 0o020666, 1, 3, 0, 0), e.EEXIST, "there already"),
         (ops.MakeNode(0, "/dev/x", 0o020666, 1, 3, 0, 0), e.EPERM, "CAP_MKNOD"),
         (ops.SetUser(1000, 1000, (), 1), e.EINVAL, "not mapped"),
         (ops.LoadSeccomp(b"\0" * 8, 0, -1, ()), e.EACCES, "noNewPrivileges"),
         (ops.WriteAt(0, "sys/net/nosuch", b"1"), e.ENOENT, "no sysctl `net.nosuch`"),
-        (ops.WriteAt(0, "self/attr/apparmor/exec", b"exec x"), e.ENOENT, "not loaded"),
+        (ops.WriteAt(0, "self/attr/apparmor/exec", b"exec x"), e.ENOENT, "the profile loaded?"),
         (ops.WriteAt(0, "self/timens_offsets", b"x"), e.ERANGE, "146 years"),
         (ops.WriteChildFile(ops.INIT, "uid_map", b"0 0 1"), e.EPERM, "/etc/subuid"),
         (ops.WriteChildFile(ops.INIT, "oom_score_adj", b"-1"), e.EACCES, "CAP_SYS_RESOURCE"),
@@ -215,6 +216,26 @@ def test_warning_names_what_is_not_granted() -> None:
     step = Step(ops.SetCaps(0, 0, 0, 0), "/process/capabilities")
     warning = explain_failure(plan_of(step), None, ops.INIT, 0, 0, 1 << 24, kind=ops.WARNING)
     assert "CAP_SYS_RESOURCE" in warning.message
+
+
+def test_warning_of_the_bounding_set() -> None:
+    step = Step(ops.BoundCaps(1 << 24), "/process/capabilities/bounding")
+    warning = explain_failure(plan_of(step), None, ops.INIT, 0, e.EPERM, 1 << 24, kind=ops.WARNING)
+    assert warning.message == (
+        "not kept, as the caller's bounding set does not have them: CAP_SYS_RESOURCE"
+        "   (from /process/capabilities/bounding)"
+    )
+
+
+def test_warning_of_a_hook() -> None:
+    warning = explain_failure(plan_of(HOOK), None, ops.INIT, 0, e.ECANCELED, 1 << 8, "broken", kind=ops.WARNING)
+    assert warning.message == "prestart hook `/bin/h` failed with exit status 1: broken   (from /hooks/prestart/0)"
+
+
+def test_output_of_a_hook_is_told_once() -> None:
+    error = explain_failure(plan_of(HOOK), None, ops.INIT, 0, e.ECANCELED, 1 << 8, "first\nlast\n")
+    assert error.render().count("last") == 1
+    assert "it wrote: first" in error.render()
 
 
 def test_warning_of_a_soft_step() -> None:

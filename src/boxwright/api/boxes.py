@@ -3,8 +3,9 @@
 import os
 
 from boxwright.api.recipe import CAPABILITIES, Recipe
-from boxwright.errors import UnsupportedError
-from boxwright.host.facts import is_privileged
+from boxwright.boxes.require import require_isolation
+from boxwright.errors import UsageError
+from boxwright.host import facts
 from boxwright.runtime.create import Creation
 from boxwright.runtime.options import RunOptions
 from boxwright.runtime.run import finish_run
@@ -29,14 +30,41 @@ def run_in_box(options: "BoxOptions", runtime: "Runtime") -> int:
 
 def prepare(options: "BoxOptions", runtime: "Runtime") -> Creation:
     """The creation of the box, not yet begun. Raises UnsupportedError for a kind of box that does not exist."""
-    if options.isolation != "linux":
-        raise UnsupportedError(f"isolation {options.isolation}", "linux", "this kind of box is not built yet")
-    recipe = Recipe(options, privileged=is_privileged())
+    require_isolation(options.isolation)
+    if options.bundle and options.rootfs:
+        raise UsageError("a box has the root filesystem of `bundle` or of `rootfs`, not both")
+    groups = runtime.cgroup_driver != "none" and facts.probe().cgroups.writable
+    creation = _bundled(options, runtime, groups) if options.bundle else _composed(options, runtime, groups)
+    creation.bound = options.bound
+    return creation
+
+
+def _composed(options: "BoxOptions", runtime: "Runtime", groups: bool) -> Creation:
+    recipe = Recipe(options, privileged=facts.is_privileged(), groups=groups)
     document = encode_json(recipe.document()).encode()
     creation = Creation(runtime, options.name or made_up_id(), RunOptions(recipe.root), document)
     creation.default_seccomp = CAPABILITIES
-    if options.overlay:
-        creation.overlay(recipe.root)
+    return _covered(creation, options, recipe.root)
+
+
+def _bundled(options: "BoxOptions", runtime: "Runtime", groups: bool) -> Creation:
+    from boxwright.api.bundled import bundle_document
+
+    bundle = os.path.realpath(options.bundle)
+    document = encode_json(bundle_document(options, groups=groups)).encode()
+    creation = Creation(runtime, options.name or made_up_id(), RunOptions(bundle), document)
+    root = creation.config.root
+    return _covered(creation, options, os.path.realpath(os.path.join(bundle, root.path)) if root else "")
+
+
+def _covered(creation: Creation, options: "BoxOptions", root: str) -> Creation:
+    if options.overlay and root:
+        try:
+            creation.overlay(root, options.root_bytes or 0)
+        except BaseException as error:
+            creation.fail(error)
+            creation.container.unlock()
+            raise
     return creation
 
 

@@ -24,9 +24,14 @@ class BoxOptions(Record):
     `env` are `NAME=VALUE` texts on top of a small default environment; `uid` and `gid` None are the caller's in a
     box made of the host's root, and the configuration's otherwise. `memory_bytes`, `cpus` (1.5 is one and a half)
     and `pids` None are no limit. A box that lives longer than `timeout_s` is killed, and its status is 124.
+    `root_bytes` is how much the overlay and each of the box's other scratch directories can take; None is the
+    kernel's default, half of the memory. `file_bytes` and `open_files` are limits of each process (setrlimit(2)).
+
+    With `show_cwd` a box made of the host's root shows the current directory, read-only, and works there.
 
     `terminal` gives the command a terminal; without `interactive` it reads nothing from the caller.
-    `init_system` is for a command that is an init: it gets what systemd asks of a container.
+    `init_system` is for a command that is an init: it gets what systemd asks of a container. A `bound` box does not
+    outlive the process that made it.
     """
 
     args: tuple[str, ...]
@@ -50,3 +55,8 @@ class BoxOptions(Record):
     name: str = ""
     read_only: bool = False
     overlay: bool = True
+    root_bytes: int | None = None
+    file_bytes: int | None = None
+    open_files: int | None = None
+    bound: bool = False
+    show_cwd: bool = True

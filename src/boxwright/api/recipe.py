@@ -59,15 +59,16 @@ HOST_SECRETS = (
     "/etc/ssl/private",
 )
 HOST_PRIVATE = ("/home", "/root")
-_NOFILE = 1024
 
 
 class Recipe:
     """The document for one box, and the directories its overlay shows."""
 
-    def __init__(self, options: "BoxOptions", *, privileged: bool) -> None:
+    def __init__(self, options: "BoxOptions", *, privileged: bool, groups: bool = True) -> None:
+        """`groups` says whether control groups can be made here."""
         self._options = options
         self._privileged = privileged
+        self._groups = groups
         self.over_host = not options.rootfs
         self.root = os.path.realpath(options.rootfs) if options.rootfs else "/"
         if options.rootfs and not os.path.isdir(self.root):
@@ -98,6 +99,7 @@ class Recipe:
             "capabilities": dict.fromkeys(("bounding", "effective", "permitted"), capabilities),
             # an init system starts services that change users by set-user-id programs
             "noNewPrivileges": not options.init_system,
+            "rlimits": rlimits(options, groups=self._groups),
         }
 
     def _environment(self) -> list[str]:
@@ -111,7 +113,7 @@ class Recipe:
     def _cwd(self) -> str:
         if self._options.cwd:
             return self._options.cwd
-        return os.getcwd() if self.over_host else "/"
+        return os.getcwd() if self.over_host and self._options.show_cwd else "/"
 
     def _mounts(self) -> "list[JSON]":
         mounts = [
@@ -122,17 +124,21 @@ class Recipe:
             _mount("/dev/mqueue", "mqueue", "mqueue", "nosuid", "noexec", "nodev"),
             self._sysfs(),
             _mount("/sys/fs/cgroup", "cgroup", "cgroup", "nosuid", "noexec", "nodev", "ro"),
-            _mount("/tmp", "tmpfs", "tmpfs", "nosuid", "nodev", "mode=1777"),
-            _mount("/run", "tmpfs", "tmpfs", "nosuid", "nodev", "mode=755"),
+            self._scratch("/tmp", "1777"),
+            self._scratch("/run", "755"),
         ]
         if self._options.init_system:  # which it would mount itself, had it the right to
             mounts.append(_mount("/run/lock", "tmpfs", "tmpfs", "nosuid", "nodev", "noexec", "mode=1777", "size=5120k"))
         if self.over_host:
-            mounts.append(_mount("/var/tmp", "tmpfs", "tmpfs", "nosuid", "nodev", "mode=1777"))
-            mounts += [_mount(path, "tmpfs", "tmpfs", "nosuid", "nodev", "mode=700") for path in HOST_PRIVATE]
+            mounts.append(self._scratch("/var/tmp", "1777"))
+            mounts += [self._scratch(path, "700") for path in HOST_PRIVATE]
             mounts += self._own_directory()
-        mounts += [_bind(b.source, b.destination, writable=b.writable) for b in self._options.binds]
+        mounts += binds(self._options)
         return mounts
+
+    def _scratch(self, path: str, mode: str) -> "JSON":
+        size = () if self._options.root_bytes is None else (f"size={self._options.root_bytes}",)
+        return _mount(path, "tmpfs", "tmpfs", "nosuid", "nodev", f"mode={mode}", *size)
 
     def _sysfs(self) -> "JSON":
         if self._options.network == "host" and not self._privileged:
@@ -141,6 +147,8 @@ class Recipe:
 
     def _own_directory(self) -> "list[JSON]":
         """The current directory, read-only, unless it is asked for otherwise."""
+        if not self._options.show_cwd:
+            return []
         here = os.getcwd()
         asked_for = any(bind.destination == here for bind in self._options.binds)
         return [] if here == "/" or asked_for else [_bind(here, here, writable=False)]
@@ -162,17 +170,37 @@ class Recipe:
         return {"namespaces": [{"type": kind} for kind in kinds], **linux}
 
     def _resources(self) -> "JSON":
-        options = self._options
-        resources: JSON = {}
-        if self._privileged:
-            resources["devices"] = [{"allow": False, "access": "rwm"}]
-        if options.memory_bytes is not None:
-            resources["memory"] = {"limit": options.memory_bytes, "swap": options.memory_bytes}
-        if options.cpus is not None:
-            resources["cpu"] = {"quota": int(options.cpus * 100_000), "period": 100_000}
-        if options.pids is not None:
-            resources["pids"] = {"limit": options.pids}
-        return resources
+        devices: JSON = {"devices": [{"allow": False, "access": "rwm"}]} if self._privileged else {}
+        return {**devices, **resources(self._options, groups=self._groups)}
+
+
+def resources(options: "BoxOptions", *, groups: bool) -> "JSON":
+    """The limits as the standard's resources. Without `groups` the number of tasks is limited by `rlimits`."""
+    found: JSON = {}
+    if options.memory_bytes is not None:
+        found["memory"] = {"limit": options.memory_bytes, "swap": options.memory_bytes}
+    if options.cpus is not None:
+        found["cpu"] = {"quota": int(options.cpus * 100_000), "period": 100_000}
+    if options.pids is not None and groups:
+        found["pids"] = {"limit": options.pids}
+    return found
+
+
+def rlimits(options: "BoxOptions", *, groups: bool) -> "list[JSON]":
+    """The limits as the standard's rlimits.
+
+    A user namespace counts its own tasks (Linux 5.14), so in a box without root RLIMIT_NPROC does what a pids group
+    would.
+    """
+    wanted = {"RLIMIT_FSIZE": options.file_bytes, "RLIMIT_NOFILE": options.open_files}
+    if not groups:
+        wanted["RLIMIT_NPROC"] = options.pids
+    return [{"type": name, "soft": most, "hard": most} for name, most in wanted.items() if most is not None]
+
+
+def binds(options: "BoxOptions") -> "list[JSON]":
+    """The mounts for paths of the host."""
+    return [_bind(bind.source, bind.destination, writable=bind.writable) for bind in options.binds]
 
 
 def id_mappings() -> "tuple[list[dict[str, int]], list[dict[str, int]]]":

@@ -4,7 +4,7 @@ Only the check stands here, since every create goes through it; `capabilities` i
 on the host (a controller that is missing, id maps without root) is refused while the plan is compiled.
 """
 
-from boxwright.errors import UnsupportedError
+from boxwright.errors import UnsupportedError, UsageError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -20,6 +20,14 @@ FOREIGN_SECTIONS = (
     ("zos", "it describes a container of z/OS"),
     ("freebsd", "it describes a jail of FreeBSD"),
 )
+
+
+def require_isolation(name: str) -> None:
+    """Raise UnsupportedError for a kind of box that does not exist yet, UsageError for what is none."""
+    if name not in BOXES:
+        raise UsageError(f"`{name}` is no kind of box", hint=f"one of {', '.join(BOXES)}")
+    if name != "linux":
+        raise UnsupportedError(f"isolation {name}", name, NOT_YET)
 
 
 def require(config: "Config", box: str = "linux") -> None:

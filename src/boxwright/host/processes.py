@@ -78,3 +78,12 @@ def reap(pid: int) -> int | None:
     except ChildProcessError:
         return None
     return status if done else None
+
+
+def kill_child(pid: int) -> None:
+    """SIGKILL a child of ours that nobody has reaped yet, and reap it."""
+    try:
+        os.kill(pid, SIGKILL)
+        os.waitpid(pid, 0)
+    except (ProcessLookupError, ChildProcessError):
+        return  # somebody else's SIGCHLD handling reaped it

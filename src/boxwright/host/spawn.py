@@ -8,6 +8,7 @@ import fcntl
 import os
 import select
 from _socket import AF_UNIX, MSG_CMSG_CLOEXEC, SCM_RIGHTS, SOCK_CLOEXEC, SOCK_SEQPACKET, SOL_SOCKET, socketpair
+from _thread import allocate_lock
 from struct import Struct
 
 from boxwright.errors import BoxwrightError
@@ -30,6 +31,7 @@ _REPORT_BYTES = 4096
 _WALL = 0x40000000
 _HIGH_FD = 128  # our own descriptors go above what the plan hands over
 _helper_fd = -1
+_helper_lock = allocate_lock()
 
 
 class Report:
@@ -54,9 +56,13 @@ def helper_path() -> str:
 def sealed_helper() -> int:
     """A descriptor of the sealed in-memory copy of the helper; made once in a process."""
     global _helper_fd  # noqa: PLW0603 - one copy serves the whole process
-    if _helper_fd >= 0:
+    with _helper_lock:
+        if _helper_fd < 0:
+            _helper_fd = _seal(helper_path())
         return _helper_fd
-    path = helper_path()
+
+
+def _seal(path: str) -> int:
     try:
         source = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     except FileNotFoundError:
@@ -71,9 +77,9 @@ def sealed_helper() -> int:
     finally:
         os.close(source)
     fcntl.fcntl(copy, _F_ADD_SEALS, _SEALS)
-    _helper_fd = fcntl.fcntl(copy, fcntl.F_DUPFD_CLOEXEC, _HIGH_FD)
+    sealed = fcntl.fcntl(copy, fcntl.F_DUPFD_CLOEXEC, _HIGH_FD)
     os.close(copy)
-    return _helper_fd
+    return sealed
 
 
 def _plan_file(data: bytes) -> int:

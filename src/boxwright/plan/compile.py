@@ -33,6 +33,7 @@ class _Create:
         self._facts = facts
         self._request = request
         names = ("gate",) * request.gate + ("console",) * request.console + ("seccomp",) * request.listener
+        names += ("lifeline",) * request.lifeline
         self._b = Builder(names)
         self._linux = config.linux
         hooks = config.hooks
@@ -158,6 +159,8 @@ class _Create:
         if process is not None and not request.idle:
             process.compile_program()
         b.add(ops.INIT, ops.Ready(), "", "runtime.md#runtimeCreate")
+        if request.bound and not request.gate:
+            b.add(ops.INIT, ops.DieWithParent())
         if request.gate:
             b.add(ops.INIT, ops.Gate(b.inherited("gate")), "", "runtime.md#runtimeStart")
         if self._config.hooks is not None:
@@ -165,7 +168,7 @@ class _Create:
         if request.idle:
             null = b.slot()
             b.add(ops.INIT, ops.Open(null, "/dev/null", O_RDWR))
-            b.add(ops.INIT, ops.Idle(null))
+            b.add(ops.INIT, ops.Idle(null, b.inherited("lifeline")))
         elif process is not None:
             process.compile_attributes()
             process.compile_identity(request.seccomp, b.inherited("seccomp"), request.listener_state)

@@ -72,6 +72,11 @@ def _warning(failure: Failure) -> BoxwrightError:
     if isinstance(step.op, ops.SetCaps):
         missing = capability_words(failure.value)
         return BoxwrightError(f"not granted, as the caller does not have them: {missing}{source}")
+    if isinstance(step.op, ops.BoundCaps) and failure.value:
+        missing = capability_words(failure.value)
+        return BoxwrightError(f"not kept, as the caller's bounding set does not have them: {missing}{source}")
+    if isinstance(step.op, ops.RunHook):
+        return BoxwrightError(f"{_hook_error(step.op, failure)}{source}")
     cause, hint = reason(failure)
     tried = HostError(_tried(failure), failure.errno, cause=cause)
     return BoxwrightError(f"{tried}{f'; {hint}' if hint else ''}{source}")

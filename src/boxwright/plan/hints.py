@@ -70,6 +70,8 @@ def _by_errno(reasons: "dict[int, Reason]") -> "Explain":
 def _open(op: ops.Open, f: Failure) -> "Reason":
     if f.errno == e.ENOENT and op.slot in f.names.namespaces:
         return "", f"there is no such {f.names.namespaces[op.slot]} namespace: has its process ended?"
+    if f.errno == e.EACCES and op.slot in f.names.namespaces:
+        return "", "the caller may not look into that process: it needs CAP_SYS_PTRACE over it"
     if f.errno == e.ENOENT and f.step.pointer == "/root/path":
         return "the root file system is missing", "root.path is relative to the bundle"
     return _NOTHING
@@ -119,9 +121,7 @@ def _write_at(op: ops.WriteAt, f: Failure) -> "Reason":
     if op.name.startswith("sys/"):
         return _sysctl(op, f)
     if "apparmor" in op.name:
-        if f.errno == e.ENOENT:
-            return "the profile is not loaded", "load it with `apparmor_parser -r`; `aa-status` lists those loaded"
-        return "", "is AppArmor active? see /sys/module/apparmor/parameters/enabled"
+        return "", "is AppArmor active, and the profile loaded? `aa-status` tells, `apparmor_parser -r` loads"
     if op.name.endswith("attr/exec") and f.errno in {e.EINVAL, e.EACCES, e.ENOENT}:
         return "", "SELinux does not know this label, is not active, or its policy forbids the change"
     if op.name.endswith("timens_offsets") and f.errno == e.ERANGE:
@@ -255,8 +255,8 @@ def _resolve(op: ops.Resolve, f: Failure) -> "Reason":
         return "", f"`{op.path}` is missing in the image and cannot be made: the file system is read-only"
     if f.errno in {e.EACCES, e.EOVERFLOW}:
         return "", "the root file system belongs to ids that the user namespace does not map"
-    if f.errno == e.ENOTDIR:
-        return "", "a part of the path is a file"
+    if f.errno in {e.ENOTDIR, e.EXDEV}:
+        return "", "a part of the path is a file, or it goes up (`..`) from what is missing"
     if f.errno == e.ENOENT:
         return "", f"`{op.path}` is missing in the root file system, or a symbolic link there points nowhere"
     return _NOTHING
@@ -271,7 +271,7 @@ def _move_mount(_op: ops.MoveMount, f: Failure) -> "Reason":
 
 
 def _mask(_op: object, f: Failure) -> "Reason":
-    if f.errno == e.ENODEV:
+    if f.errno == e.ENXIO:
         return "`/dev/null` of the host is not the null device", "the device 1:3 is needed to mask files"
     return _NOTHING
 

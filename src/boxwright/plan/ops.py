@@ -701,11 +701,13 @@ class Exec(Op):
 
 class Idle(Op):
     """Be the init of a box without a program: descriptors 0 to 2 on the null device in slot `null`, all others
-    closed, reap what ends, and end on SIGTERM. The report socket closes as by `Exec`.
+    closed, reap what ends, and end on SIGTERM. With a `lifeline`, the read end of a pipe, it ends also when nobody has
+    the write end open any more. The report socket closes as by `Exec`.
     """
 
     CODE = 78
     null: int
+    lifeline: int = NO_SLOT
 
 
 class FindHome(Op):

@@ -64,6 +64,8 @@ class Request(Record):
     new_keyring: bool = True
     idle: bool = False  # hold the box without a program
     resctrl: "ResctrlSite | None" = None  # None: not looked at, as no configuration asks for it
+    lifeline: bool = False  # an inherited pipe `lifeline`: an idle box ends when its write end is closed
+    bound: bool = False  # a program dies with the thread that made it (PR_SET_PDEATHSIG)
 
 
 UPCALL_SYSTEMD_UNIT, UPCALL_NET_DEVICES = 1, 2

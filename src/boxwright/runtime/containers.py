@@ -46,6 +46,7 @@ class Container:
         self.directory = os.path.join(runtime.root, container_id)
         self.facts: dict[str, Any] = {}
         self._lock = -1
+        self._config: Config | None = None
 
     # --- making, finding, forgetting ---
 
@@ -163,10 +164,16 @@ class Container:
 
     def config(self) -> "Config":
         """The configuration as it was at create."""
-        from boxwright.spec.decode import decode
+        if self._config is None:
+            from boxwright.spec.decode import decode
 
-        with open(self.path("config.json"), "rb") as file:
-            return decode(file.read())
+            with open(self.path("config.json"), "rb") as file:
+                self._config = decode(file.read())
+        return self._config
+
+    def keep_config(self, config: "Config") -> None:
+        """Take the configuration from who has it, in place of reading it. Limits changed later are not in it."""
+        self._config = config
 
     # --- what it is ---
 

@@ -67,7 +67,10 @@ class Creation:
         self.stdio: tuple[int, ...] = ()  # borrowed descriptors for the program's 0 to 2, ours if empty
         self.idle = False  # hold the box without a program
         self.notify: NotifyProxy | None = None  # for who starts the program
+        self.lifeline = -1  # borrowed read end of a pipe: an idle box ends with its other end
+        self.bound = False  # the box is not to outlive us: its program dies with this thread
         self.container = Container.make(runtime, container_id)
+        self.container.keep_config(self.config)
 
     def __enter__(self) -> "Self":
         return self
@@ -134,7 +137,10 @@ class Creation:
         plan = compile_create(self.config, facts, request)
         sockets = self._sockets(plan.inherited)
         try:
-            helper = Helper(plan, [sock.fileno() for sock in sockets], self.preserve_fds, self.stdio)
+            inherited = [sock.fileno() for sock in sockets]
+            if self.lifeline >= 0:
+                inherited.append(self.lifeline)
+            helper = Helper(plan, inherited, self.preserve_fds, self.stdio)
         finally:
             for sock in sockets:
                 sock.close()
@@ -186,6 +192,7 @@ class Creation:
             },
             maker=maker,
             makerStart=start_time(maker),
+            bound=self.bound,
         )
 
     def _request(self, placement: "CgroupPlacement", site: "CgroupSite", root: RootSource, *, gate: bool) -> Request:
@@ -212,6 +219,8 @@ class Creation:
             no_pivot=options.no_pivot,
             new_keyring=not options.no_new_keyring,
             idle=self.idle,
+            lifeline=self.lifeline >= 0,
+            bound=self.bound and not self.idle,
         )
 
     def _sockets(self, names: tuple[str, ...]) -> "list[socket]":
@@ -221,7 +230,7 @@ class Creation:
                 made.append(self.container.open_gate())
             elif name == "console":
                 made.append(connect(self.options.console_socket, "console socket"))
-            else:
+            elif name == "seccomp":
                 seccomp = self.config.linux.seccomp if self.config.linux else None
                 path = seccomp.listener_path if seccomp else ""
                 made.append(connect(path or "", "seccomp listener", "/linux/seccomp/listenerPath"))

@@ -2,10 +2,10 @@
 
 import os
 
-from boxwright.errors import BoxwrightError, ConfigError, Problem, StateError
+from boxwright.errors import ConfigError, Problem, StateError
 from boxwright.host import facts as host_facts
 from boxwright.host.cgroups import placement_for_exec
-from boxwright.host.processes import open_pidfd
+from boxwright.host.processes import kill_child, open_pidfd
 from boxwright.host.spawn import Helper
 from boxwright.plan.join import JoinRequest, compile_exec
 from boxwright.runtime.containers import CREATED, PAUSED, RUNNING, Container
@@ -14,6 +14,9 @@ from boxwright.runtime.following import Follower
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import Self
+
     from boxwright.runtime.context import Runtime
     from boxwright.runtime.following import Outcome
     from boxwright.runtime.options import ExecOptions
@@ -37,18 +40,55 @@ def exec_process(runtime: "Runtime", container_id: str, options: "ExecOptions") 
         return foreground.follow(outcome.pid, outcome.terminal)
 
 
-def spawn_process(container: Container, options: "ExecOptions") -> "Outcome":
-    """Start a further process; it is a child of ours. Raises as `exec_process`."""
+def spawn_process(container: Container, options: "ExecOptions", stdio: "Sequence[int]" = ()) -> "Outcome":
+    """Start a further process; it is a child of ours. `stdio` are borrowed descriptors for its 0 to 2, ours if empty.
+    Raises as `exec_process`.
+    """
+    with begin_process(container, options, stdio) as joining:
+        outcome = joining.follow()
+    announce(options, outcome.pid)
+    return outcome
+
+
+def begin_process(container: Container, options: "ExecOptions", stdio: "Sequence[int]" = ()) -> "Joining":
+    """Start making a further process, for who follows the helper himself. Raises as `exec_process`."""
     _check_state(container, ignore_paused=options.ignore_paused)
     pidfd = open_pidfd(container.pid, container.started_at)
     if pidfd < 0:
         raise StateError(container.id, container.status(), RUNNING)
     try:
-        outcome = _spawn(container, options, pidfd)
+        return _begin(container, options, pidfd, stdio)
     finally:
         os.close(pidfd)
-    announce(options, outcome.pid)
-    return outcome
+
+
+class Joining:
+    """A helper at work for a further process. Left, it is finished with; left by an error, so is the process."""
+
+    def __init__(self, container: Container, config: "Config", helper: Helper) -> None:
+        self._helper = helper
+        self._follower = Follower(container.runtime, helper, config)
+
+    def fileno(self) -> int:
+        """Readable when `step` would not block."""
+        return self._helper.socket.fileno()
+
+    def step(self) -> "Outcome | None":
+        """Take one report: the outcome once the program is executed. Raises what the helper reports."""
+        return self._follower.step(gate=False)
+
+    def follow(self) -> "Outcome":
+        """Take reports until the outcome is known."""
+        return self._follower.until_executed()
+
+    def __enter__(self) -> "Self":
+        return self
+
+    def __exit__(self, kind: object, *_exc: object) -> None:
+        pid = self._helper.pid
+        if kind is not None and pid:
+            kill_child(pid)
+        self._helper.finish()
 
 
 def _check_state(container: Container, *, ignore_paused: bool) -> None:
@@ -59,7 +99,7 @@ def _check_state(container: Container, *, ignore_paused: bool) -> None:
     raise StateError(container.id, status, RUNNING, hint=hint)
 
 
-def _spawn(container: Container, options: "ExecOptions", pidfd: int) -> "Outcome":
+def _begin(container: Container, options: "ExecOptions", pidfd: int, stdio: "Sequence[int]") -> Joining:
     runtime, config = container.runtime, container.config()
     placement = placement_for_exec(container.placement, container.pid, options.cgroup)
     request = JoinRequest(
@@ -74,25 +114,12 @@ def _spawn(container: Container, options: "ExecOptions", pidfd: int) -> "Outcome
     plan = compile_exec(options.process, config.linux, host_facts.probe(), request)
     console = connect(options.console_socket, "console socket") if options.console_socket else None
     try:
-        helper = Helper(plan, [pidfd, *([console.fileno()] if console else [])], options.preserve_fds)
+        inherited = [pidfd, *([console.fileno()] if console else [])]
+        helper = Helper(plan, inherited, options.preserve_fds, stdio)
     finally:
         if console:
             console.close()
-    try:
-        return Follower(runtime, helper, config.replace(process=options.process)).until_executed()
-    except BoxwrightError:
-        if helper.pid:
-            _reap(helper.pid)
-        raise
-    finally:
-        helper.finish()
-
-
-def _reap(pid: int) -> None:
-    try:
-        os.waitpid(pid, 0)
-    except ChildProcessError:
-        return  # somebody else's SIGCHLD handling reaped it
+    return Joining(container, config.replace(process=options.process), helper)
 
 
 def default_process(runtime: "Runtime", container_id: str) -> "Process":
