@@ -22,12 +22,8 @@ if TYPE_CHECKING:
 
 
 def stats(runtime: "Runtime", container_id: str) -> "JSON":
-    """An event of type `stats`, with the statistics of now. Raises StateError for a stopped container."""
-    return _event(_found(runtime, container_id))
-
-
-def _event(container: Container) -> "JSON":
-    return {"type": "stats", "id": container.id, "data": _statistics(container)}
+    """The statistics of now: the `data` of an event of type `stats`. Raises StateError for a stopped container."""
+    return _statistics(_found(runtime, container_id))
 
 
 def _statistics(container: Container) -> "JSON":
@@ -63,9 +59,9 @@ def _events(container: Container, watch: "_Watch", interval_s: float) -> "Iterat
                 return
             if time.monotonic() >= due:
                 due += interval_s
-                event = _event_or_none(container)
-                if event is not None:
-                    yield event
+                data = _statistics_or_none(container)
+                if data is not None:
+                    yield {"type": "stats", "id": container.id, "data": data}
 
 
 def _found(runtime: "Runtime", container_id: str) -> Container:
@@ -76,10 +72,10 @@ def _found(runtime: "Runtime", container_id: str) -> Container:
     return container
 
 
-def _event_or_none(container: Container) -> "JSON | None":
+def _statistics_or_none(container: Container) -> "JSON | None":
     """Statistics; None for a container that has just ended."""
     try:
-        return _event(container)
+        return _statistics(container)
     except StateError:
         return None
 
