@@ -135,7 +135,7 @@ class Creation:
         placement, site = inspect(self.config, facts.cgroups, placement)
         root = self._root or RootSource(root_path(self.config, self.options.bundle))
         resctrl = self._resctrl(facts)
-        self._record(placement, root.path)
+        self.record(placement, root.path)
         request = self._request(placement, site, root, gate=gate).replace(resctrl=resctrl)
         plan = compile_create(self.config, facts, request)
         sockets = self._sockets(plan.inherited)
@@ -173,7 +173,7 @@ class Creation:
         self.container.facts["resctrl"] = named
         return site
 
-    def _record(self, placement: "CgroupPlacement", root: str) -> None:
+    def record(self, placement: "CgroupPlacement", root: str) -> None:
         """Write down what is about to be made, before it is: whoever finds us dead can clean up by it."""
         container, maker = self.container, os.getpid()
         container.write_file("config.json", self._document)

@@ -23,7 +23,10 @@ if TYPE_CHECKING:
 
 def stats(runtime: "Runtime", container_id: str) -> "JSON":
     """The statistics of now: the `data` of an event of type `stats`. Raises StateError for a stopped container."""
-    container = _found(runtime, container_id)
+    return _statistics(_found(runtime, container_id))
+
+
+def _statistics(container: Container) -> "JSON":
     try:
         found = statistics(container.placement)
     except OSError as error:
@@ -56,7 +59,7 @@ def _events(container: Container, watch: "_Watch", interval_s: float) -> "Iterat
                 return
             if time.monotonic() >= due:
                 due += interval_s
-                data = _stats_or_none(container)
+                data = _statistics_or_none(container)
                 if data is not None:
                     yield {"type": "stats", "id": container.id, "data": data}
 
@@ -69,10 +72,10 @@ def _found(runtime: "Runtime", container_id: str) -> Container:
     return container
 
 
-def _stats_or_none(container: Container) -> "JSON | None":
+def _statistics_or_none(container: Container) -> "JSON | None":
     """Statistics; None for a container that has just ended."""
     try:
-        return stats(container.runtime, container.id)
+        return _statistics(container)
     except StateError:
         return None
 
