@@ -2,6 +2,7 @@
 
 import asyncio
 import errno
+import io
 import os
 from _signal import SIGKILL
 
@@ -49,15 +50,13 @@ class Process:
 
     async def _reader(self, fd: int) -> asyncio.StreamReader:
         reader = asyncio.StreamReader()
-        transport, _ = await self._loop.connect_read_pipe(lambda: _Protocol(reader), open(fd, "rb", buffering=0))
+        transport, _ = await self._loop.connect_read_pipe(lambda: _Protocol(reader), io.FileIO(fd, "rb"))
         self._transports.append(transport)
         return reader
 
     async def _writer(self, fd: int) -> asyncio.StreamWriter:
         unused = asyncio.StreamReader()
-        transport, protocol = await self._loop.connect_write_pipe(
-            lambda: _Protocol(unused), open(fd, "wb", buffering=0)
-        )
+        transport, protocol = await self._loop.connect_write_pipe(lambda: _Protocol(unused), io.FileIO(fd, "wb"))
         self._transports.append(transport)
         return asyncio.StreamWriter(transport, protocol, None, self._loop)
 

@@ -11,6 +11,7 @@ from boxwright.api.streams import Capture
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable, Mapping
+    from typing import Self
 
     from boxwright.api.arguments import Argv, StrPath, User
     from boxwright.api.options import Bind
@@ -113,7 +114,7 @@ class _Serving:
         self._watched: dict[int, bool] = {}
         self._failed: asyncio.Future[None] = self._loop.create_future()
 
-    def __enter__(self) -> "_Serving":
+    def __enter__(self) -> "Self":
         for fd, writing in self._capture.wanted():
             watch = self._loop.add_writer if writing else self._loop.add_reader
             watch(fd, self._ready, fd)

@@ -257,8 +257,8 @@ class Box(BaseBox):
 
         `path` is absolute, and the place itself, not a directory to put it into. Directories on the way are made if
         they are missing. A file or link that is there is replaced, at once and as a whole; a directory that is there
-        is kept and filled. `mode` is that of the file (else the permissions of the source; 0o644 for bytes). The owner is root in
-        the box, or `user`.
+        is kept and filled. `mode` is that of the file (else the permissions of the source; 0o644 for bytes). The owner
+        is root in the box, or `user`.
 
         Links on the way to `path` lead where they would lead in the box, never out of it, whatever a program in the
         box does meanwhile. Raises HostError, and UsageError for a source that is no file, directory or link.

@@ -9,7 +9,7 @@ from boxwright.api.streams import Stdio, reason
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import BinaryIO, Self
+    from typing import Self
 
     from _typeshed import WriteableBuffer
 
@@ -29,20 +29,20 @@ class Process:
     def __init__(self, program: "Program", stdio: Stdio) -> None:
         """Take the program, and our ends of its pipes."""
         self._program = program
-        self.stdin: BinaryIO | None = None
-        self.stdout: BinaryIO | None = None
-        self.stderr: BinaryIO | None = None
+        self.stdin: io.FileIO | None = None
+        self.stdout: io.BufferedReader | None = None
+        self.stderr: io.BufferedReader | None = None
         if program.terminal >= 0:
-            self.stdin = open(os.dup(program.terminal), "wb", buffering=0)
+            self.stdin = io.FileIO(os.dup(program.terminal), "wb")
             self.stdout = io.BufferedReader(_Terminal(os.dup(program.terminal)))
             return
         stdin, stdout, stderr = map(stdio.take, range(3))
         if stdin >= 0:
-            self.stdin = open(stdin, "wb", buffering=0)
+            self.stdin = io.FileIO(stdin, "wb")
         if stdout >= 0:
-            self.stdout = open(stdout, "rb")
+            self.stdout = io.BufferedReader(io.FileIO(stdout, "rb"))
         if stderr >= 0:
-            self.stderr = open(stderr, "rb")
+            self.stderr = io.BufferedReader(io.FileIO(stderr, "rb"))
 
     @property
     def pid(self) -> int:
