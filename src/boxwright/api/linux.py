@@ -156,7 +156,7 @@ class _Making:
     def __enter__(self) -> "Self":
         return self
 
-    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+    def __exit__(self, kind: "type[BaseException] | None", error: BaseException | None, trace: object) -> None:
         self._making.__exit__(kind, error, trace)
         if error is not None:
             self._creation.fail(error)
@@ -179,5 +179,5 @@ class _Joining:
     def __enter__(self) -> "Self":
         return self
 
-    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+    def __exit__(self, kind: "type[BaseException] | None", error: BaseException | None, trace: object) -> None:
         self._joining.__exit__(kind, error, trace)

@@ -9,7 +9,7 @@ from boxwright.api.streams import Stdio, reason
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import BinaryIO, Self
+    from typing import Self
 
     from _typeshed import WriteableBuffer
 
@@ -29,20 +29,20 @@ class Process:
     def __init__(self, program: "Program", stdio: Stdio) -> None:
         """Take the program, and our ends of its pipes."""
         self._program = program
-        self.stdin: BinaryIO | None = None
-        self.stdout: BinaryIO | None = None
-        self.stderr: BinaryIO | None = None
+        self.stdin: io.FileIO | None = None
+        self.stdout: io.BufferedReader | None = None
+        self.stderr: io.BufferedReader | None = None
         if program.terminal >= 0:
-            self.stdin = open(os.dup(program.terminal), "wb", buffering=0)
+            self.stdin = io.FileIO(os.dup(program.terminal), "wb")
             self.stdout = io.BufferedReader(_Terminal(os.dup(program.terminal)))
             return
         stdin, stdout, stderr = map(stdio.take, range(3))
         if stdin >= 0:
-            self.stdin = open(stdin, "wb", buffering=0)
+            self.stdin = io.FileIO(stdin, "wb")
         if stdout >= 0:
-            self.stdout = open(stdout, "rb")
+            self.stdout = io.BufferedReader(io.FileIO(stdout, "rb"))
         if stderr >= 0:
-            self.stderr = open(stderr, "rb")
+            self.stderr = io.BufferedReader(io.FileIO(stderr, "rb"))
 
     @property
     def pid(self) -> int:
@@ -55,14 +55,14 @@ class Process:
 
     def poll(self) -> int | None:
         """Its exit code, or minus the signal that ended it; None while it runs."""
-        return _code(self._program.reap())
+        return exit_code_of(self._program.reap())
 
     def wait(self, timeout_s: float | None = None) -> int:
         """Wait for its end, and give what `poll` gives. Raises TimeoutError if that is not in time.
 
         Who does not read the streams meanwhile waits for ever for a program that has more to write than a pipe holds.
         """
-        code = _code(self._program.wait(timeout_s))
+        code = exit_code_of(self._program.wait(timeout_s))
         if code is None:
             raise TimeoutError(f"process {self.pid} still runs after {timeout_s} s")
         return code
@@ -79,11 +79,7 @@ class Process:
 
     def resize(self, rows: int, columns: int) -> None:
         """Set the size of its terminal; nothing happens without one."""
-        from fcntl import ioctl
-        from struct import pack
-
-        if self._program.terminal >= 0:
-            ioctl(self._program.terminal, _TIOCSWINSZ, pack("HHHH", rows, columns, 0, 0))
+        resize_terminal(self._program.terminal, rows, columns)
 
     def close(self) -> None:
         """Kill it with its process group if it still runs, and close its streams."""
@@ -130,7 +126,17 @@ class _Terminal(io.RawIOBase):
         super().close()
 
 
-def _code(ending: "Ending | None") -> int | None:
+def resize_terminal(master: int, rows: int, columns: int) -> None:
+    """Set the size of a terminal (TIOCSWINSZ, ioctl_tty(2)); nothing happens for -1."""
+    from fcntl import ioctl
+    from struct import pack
+
+    if master >= 0:
+        ioctl(master, _TIOCSWINSZ, pack("HHHH", rows, columns, 0, 0))
+
+
+def exit_code_of(ending: "Ending | None") -> int | None:
+    """The exit code, or minus the signal; None before the end."""
     if ending is None:
         return None
     return ending.exit_code if ending.exit_code is not None else -(ending.signal or 0)

@@ -3,8 +3,8 @@
 from _thread import allocate_lock
 
 from boxwright.errors import BoxwrightError
-from boxwright.runtime.context import Runtime
 from boxwright.runtime.containers import Container
+from boxwright.runtime.context import Runtime
 
 _lock = allocate_lock()
 _swept: set[str] = set()

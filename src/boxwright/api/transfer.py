@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from boxwright.api.arguments import StrPath, User
+    from boxwright.boxes.base import BoxDriver
     from boxwright.host.files import Root
 
 _CHUNK_BYTES = 1 << 20
@@ -20,11 +21,26 @@ _LIST = os.O_RDONLY | os.O_DIRECTORY
 _NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
+def put_into(box: "BoxDriver", source: "bytes | StrPath", path: str, mode: int | None, user: "User") -> None:
+    """What `Box.put` does."""
+    with box.root() as root:
+        put(root, source, path, mode=mode, user=user)
+
+
+def get_from(box: "BoxDriver", path: str, target: "StrPath | None", most_bytes: int | None) -> bytes:
+    """What `Box.get` does."""
+    with box.root() as root:
+        if target is None:
+            return get(root, path, most_bytes)
+        get_to(root, path, os.fspath(target), most_bytes)
+        return b""
+
+
 # --- into the box -----------------------------------------------------------------------------------------------
 
 
 def put(root: "Root", source: "bytes | StrPath", path: str, *, mode: int | None, user: "User") -> None:
-    """See `Box.put`."""
+    """Put bytes, or a path of the host, at a path of the box. Raises as `Box.put`."""
     directory, name = _place(path)
     uid, gid = (user, user) if isinstance(user, int) else user or (0, 0)
     putter = _Putter(root.outside(uid, gid))
@@ -131,7 +147,7 @@ def _write_all(fd: int, data: bytes) -> None:
 
 
 def get(root: "Root", path: str, most_bytes: int | None) -> bytes:
-    """See `Box.get`."""
+    """The content of a file of the box. Raises as `Box.get`."""
     found = bytearray()
     try:
         fd = root.open(path)
@@ -145,7 +161,7 @@ def get(root: "Root", path: str, most_bytes: int | None) -> bytes:
 
 
 def get_to(root: "Root", path: str, target: str, most_bytes: int | None) -> None:
-    """See `Box.get`."""
+    """Write what is at a path of the box to a new path of the host. Raises as `Box.get`."""
     directory, name = os.path.split(os.path.abspath(target))
     try:
         parent = os.open(directory, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)

@@ -7,8 +7,8 @@ The helper runs from a sealed copy of itself in memory, so nothing a container d
 import fcntl
 import os
 import select
-from _socket import AF_UNIX, MSG_CMSG_CLOEXEC, SCM_RIGHTS, SOCK_CLOEXEC, SOCK_SEQPACKET, SOL_SOCKET, socketpair
 from _signal import SIGKILL
+from _socket import AF_UNIX, MSG_CMSG_CLOEXEC, SCM_RIGHTS, SOCK_CLOEXEC, SOCK_SEQPACKET, SOL_SOCKET, socketpair
 from _thread import allocate_lock
 from struct import Struct
 

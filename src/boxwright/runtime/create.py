@@ -280,6 +280,10 @@ class Making:
     def __exit__(self, kind: "type[BaseException] | None", *_exc: object) -> None:
         if kind is not None:
             self._take_back()
+            self._helper.abort()
+            self._follower.drop()
+            if self._helper.pid and not self._creation.container.pid:
+                kill_child(self._helper.pid)  # it was cloned, and nobody had heard of it yet
         self._upcalls.close()
         self._helper.finish()
 
