@@ -35,7 +35,14 @@ mount -t ext4 -o ro /dev/nvme1n1 /repo && exec /repo/tests/guest/inside/first
 """
 INIT_PATH = "/usr/local/sbin/guest-init"
 USER = "guest:x:1000:1000::/home/guest:/bin/sh\n"
-UNNEEDED = ("usr/share/doc", "usr/share/man", "usr/share/locale", "usr/share/info", "var/cache/apt", "var/lib/apt/lists")
+UNNEEDED = (
+    "usr/share/doc",
+    "usr/share/man",
+    "usr/share/locale",
+    "usr/share/info",
+    "var/cache/apt",
+    "var/lib/apt/lists",
+)
 
 
 def guest_image() -> Path:

@@ -101,7 +101,9 @@ class Machine:
 
     def _command(self) -> list[str]:
         disks: list[str] = []
-        for index, (image, options) in enumerate(((self._image / "root.img", "snapshot=on"), (self._disk, "readonly=on"))):
+        for index, (image, options) in enumerate(
+            ((self._image / "root.img", "snapshot=on"), (self._disk, "readonly=on"))
+        ):
             disks += ["-drive", f"if=none,id=disk{index},format=raw,file={image},{options}"]
             disks += ["-device", f"nvme,serial=disk{index},drive=disk{index}"]
         # as many threads as CPUs: the helper and its container are two processes that wait for each other
