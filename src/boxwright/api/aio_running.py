@@ -14,10 +14,10 @@ if TYPE_CHECKING:
     from typing import Self
 
     from boxwright.api.arguments import Argv, StrPath, User
+    from boxwright.api.driver import BoxDriver, Starting
     from boxwright.api.options import Bind
     from boxwright.api.program import Ending, Program
     from boxwright.api.streams import Input
-    from boxwright.boxes.base import BoxDriver, Starting
     from boxwright.runtime.context import Runtime
 
 

@@ -17,10 +17,10 @@ if TYPE_CHECKING:
     from typing import Any, Self
 
     from boxwright.api.arguments import Argv, StrPath, User
+    from boxwright.api.driver import BoxDriver
     from boxwright.api.options import Bind
     from boxwright.api.program import Program
     from boxwright.api.streams import Input, Stream
-    from boxwright.boxes.base import BoxDriver
     from boxwright.runtime.context import Runtime
 
 

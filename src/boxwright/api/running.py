@@ -13,10 +13,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
     from boxwright.api.arguments import Argv, StrPath, User
+    from boxwright.api.driver import BoxDriver, Starting
     from boxwright.api.options import Bind
     from boxwright.api.program import Ending, Program
     from boxwright.api.streams import Input
-    from boxwright.boxes.base import BoxDriver, Starting
     from boxwright.runtime.context import Runtime
 
 
