@@ -8,10 +8,10 @@ from _signal import SIGINT, default_int_handler, signal
 # what the verbs load that engines call; anything else is imported when it is asked for
 HOT = (
     "cli.create cli.delete cli.exec cli.kill cli.list cli.run cli.start cli.state",
-    "runtime.create runtime.delete runtime.exec runtime.foreground runtime.kill runtime.options runtime.run",
-    "runtime.start runtime.state",
-    "spec.default spec.sysctl spec.validate_linux spec.validate_mounts spec.validate_process spec.validate_resources",
-    "spec.validate_seccomp",
+    "runtime.context runtime.create runtime.delete runtime.exec runtime.foreground runtime.kill",
+    "runtime.options runtime.run runtime.start runtime.state",
+    "spec.default spec.sysctl spec.validate_linux spec.validate_mounts spec.validate_process",
+    "spec.validate_resources spec.validate_seccomp",
 )
 
 

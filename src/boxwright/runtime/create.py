@@ -176,7 +176,8 @@ class Creation:
     def record(self, placement: "CgroupPlacement", root: str) -> None:
         """Write down what is about to be made, before it is: whoever finds us dead can clean up by it."""
         container, maker = self.container, os.getpid()
-        container.write_file("config.json", self._document)
+        container.write_config(self._document)
+        container.keep_config(self.config)
         container.write(
             ociVersion=self.config.oci_version,
             id=container.id,
@@ -185,6 +186,8 @@ class Creation:
             created=_timestamp(),
             owner=str(os.geteuid()),
             annotations=dict(self.config.annotations),
+            process=self.config.process is not None,
+            hooks=hook_kinds(self.config),
             cgroups=placement.to_json(),
             defaultSeccomp=self.default_seccomp,
             how={
@@ -293,6 +296,12 @@ class Making:
             self._upcalls.undo()
         except BoxwrightError as error:
             self._runtime.warn(error.message)
+
+
+def hook_kinds(config: "Config") -> list[str]:
+    """The kinds of hooks it has that are run after create, by those who need not know the configuration otherwise."""
+    hooks = config.hooks
+    return [kind for kind in ("poststart", "poststop") if hooks is not None and getattr(hooks, kind)]
 
 
 def filter_program(runtime: "Runtime", config: "Config", default: "Sequence[str] | None") -> bytes:

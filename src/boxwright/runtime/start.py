@@ -32,15 +32,15 @@ def start(runtime: "Runtime", container_id: str, *, notify_socket: str = "") -> 
         status = container.status()
         if status != CREATED:
             raise StateError(container_id, status, CREATED)
-        config = container.config()
-        if config.process is None:
+        if not container.facts.get("process", True):
             from boxwright.errors import ConfigError, Problem
 
             raise ConfigError([Problem("/process", "is required by start", "runtime.md#runtimeStart")])
         notify = _open_notify(container, notify_socket)
         try:
-            _open_gate(container, config)
-            run_poststart(container, config)
+            _open_gate(container)
+            if container.has_hooks("poststart"):
+                run_poststart(container, container.config())
             if notify is not None:
                 container.unlock()  # the others need not wait with us
                 notify.until_ready(container)
@@ -57,32 +57,33 @@ def _open_notify(container: Container, notify_socket: str) -> "NotifyProxy | Non
     return NotifyProxy(container, notify_socket)
 
 
-def _open_gate(container: Container, config: "Config") -> None:
+def _open_gate(container: Container) -> None:
     try:
         gate = container.knock()
     except OSError:
         raise StateError(container.id, container.status(), CREATED) from None
     os.unlink(container.path("gate"))
     try:
-        _wait_for_execution(container, config, gate)
+        _wait_for_execution(container, gate)
     finally:
         gate.close()
 
 
-def _wait_for_execution(container: Container, config: "Config", gate: "socket") -> None:
+def _wait_for_execution(container: Container, gate: "socket") -> None:
     while (report := receive(gate)) is not None:
         if report.kind in {ops.ERROR, ops.HOOK_FAILED}:
             kill_and_wait(container.pid, container.started_at)
-            raise _failure(container, config, report)
+            raise _failure(container, report)
         if report.kind == ops.WARNING:
-            container.runtime.warn(_failure(container, config, report).message)
+            container.runtime.warn(_failure(container, report).message)
 
 
-def _failure(container: Container, config: "Config", report: "Report") -> BoxwrightError:
+def _failure(container: Container, report: "Report") -> BoxwrightError:
     """The plan is not kept: it is compiled again to tell what step it was."""
     from boxwright.runtime.following import failure
     from boxwright.runtime.recompile import plan_of
 
+    config = container.config()
     return failure(plan_of(container, config), config, report)
 
 
