@@ -87,7 +87,7 @@ def busybox_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("busybox") / "rootfs"
     path.mkdir()
     # pytest's own directories are closed to others, while a container's user must get to its root
-    _open_parents(path)
+    open_parents(path)
     make_busybox_root(path)
     _need_static(path / "bin" / "busybox")
     return path
@@ -104,7 +104,7 @@ def fresh_busybox_root(busybox_root: Path, tmp_path: Path) -> Path:
 def copy_root(source: Path, target: Path) -> None:
     """Copy a root filesystem with owners, modes, links and times, sharing blocks where the filesystem can."""
     subprocess.run(["cp", "-a", "--reflink=auto", str(source), str(target)], check=True)
-    _open_parents(target)
+    open_parents(target)
 
 
 @pytest.fixture(scope="session")
@@ -133,7 +133,8 @@ def _need_static(program: Path) -> None:
     lacks.need("a static busybox", b"/lib64/ld-" not in content and b"/lib/ld-" not in content)
 
 
-def _open_parents(path: Path) -> None:
+def open_parents(path: Path) -> None:
+    """Let every user walk to `path`, as far as the directories above it are ours."""
     for parent in path.parents:
         if parent == Path(tempfile.gettempdir()):
             return

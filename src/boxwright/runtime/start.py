@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 def start(runtime: "Runtime", container_id: str) -> None:
     """Let a created container run its program, and run the poststart hooks once it does.
 
-    Raises StateError if it is not created, ConfigError if it has no process, HookError or HostError if a hook or the
-    execution fails; the container is stopped then.
+    Raises StateError if it is not created, ConfigError if it has no process, HostError if the execution fails: the
+    container is stopped then. Where a hook fails (HookError) it is destroyed, and the poststop hooks run.
     """
     with Container.find(runtime, container_id) as container:
         status = container.status()
@@ -33,7 +33,11 @@ def start(runtime: "Runtime", container_id: str) -> None:
             from boxwright.errors import ConfigError, Problem
 
             raise ConfigError([Problem("/process", "is required by start", "runtime.md#runtimeStart")])
-        _open_gate(container, config)
+        try:
+            _open_gate(container, config)
+        except HookError:
+            _destroy(container)
+            raise
         run_poststart(container, config)
 
 
@@ -67,7 +71,7 @@ def _failure(container: Container, config: "Config", report: "Report") -> Boxwri
 
 
 def run_poststart(container: Container, config: "Config") -> None:
-    """Run the poststart hooks; if one fails the container is stopped (runtime.md#runtimeLifecycle, step 9)."""
+    """Run the poststart hooks; if one fails the container is destroyed (runtime.md#runtimeLifecycle, step 9)."""
     hooks = config.hooks.poststart if config.hooks else ()
     if not hooks:
         return
@@ -78,5 +82,12 @@ def run_poststart(container: Container, config: "Config") -> None:
         try:
             run_hook("poststart", hook, state)
         except HookError:
-            kill_and_wait(container.pid, container.started_at)
+            _destroy(container)
             raise
+
+
+def _destroy(container: Container) -> None:
+    """Stop the container and go on where delete would (runtime.md#runtimeLifecycle, steps 12 and 13)."""
+    from boxwright.runtime.delete import remove
+
+    remove(container)
