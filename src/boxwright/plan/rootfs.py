@@ -3,7 +3,7 @@
 import os
 
 from boxwright.plan import ops
-from boxwright.plan.mounts import clean_path, fold
+from boxwright.plan.mounts import clean_path, fold, leave_peers
 from boxwright.plan.namespaces import is_new
 from boxwright.spec.constants import MOUNT_ATTR_RDONLY, MS_PRIVATE, MS_REC, MS_SLAVE, ROOTFS_PROPAGATIONS
 
@@ -86,8 +86,7 @@ class Rootfs:
         if not self._own_mounts:
             b.add(ops.INIT, ops.Open(self.slot, path, O_PATH | O_DIRECTORY), "/root/path", ROOT_ANCHOR)
             return
-        wanted = (self._linux.rootfs_propagation if self._linux else None) or ""
-        away = MS_PRIVATE if wanted.endswith(("private", "unbindable")) else MS_SLAVE
+        away = leave_peers(self._linux)
         b.add(ops.INIT, ops.SetPropagation("/", away | MS_REC), "/linux/rootfsPropagation", PROPAGATION_ANCHOR)
         self._tree = b.slot()
         if self._request.root.stage:
