@@ -147,18 +147,20 @@ class _Create:
         if self._runtime_hooks:
             b.add(ops.INIT, ops.Post(ops.OUTER))
             b.add(ops.OUTER, ops.Await(ops.INIT))
-            self._hooks(ops.OUTER, hooks.prestart, "prestart", ops.PID_OF_CHILD)
-            self._hooks(ops.OUTER, hooks.create_runtime, "createRuntime", ops.PID_OF_CHILD)
+            self._hooks(ops.OUTER, hooks.prestart, "prestart", self._request.state, ops.PID_OF_CHILD)
+            self._hooks(ops.OUTER, hooks.create_runtime, "createRuntime", self._request.state, ops.PID_OF_CHILD)
             b.add(ops.OUTER, ops.Post(ops.INIT))
             b.add(ops.INIT, ops.Await(ops.OUTER))
-        self._hooks(ops.INIT, hooks.create_container, "createContainer", ops.PID_OF_SELF)
+        self._hooks(ops.INIT, hooks.create_container, "createContainer", self._request.state, ops.PID_OF_SELF)
 
-    def _hooks(self, actor: int, hooks: "Sequence[Hook]", kind: str, pid_of: int) -> None:
+    def _hooks(
+        self, actor: int, hooks: "Sequence[Hook]", kind: str, state: tuple[str, str], pid_of: int
+    ) -> None:
         for hook in hooks:
             timeout_ms = (hook.timeout or 0) * 1000
             argv = tuple(hook.args) or (hook.path,)
             env = tuple(hook.env) or self._request.environment
-            op = ops.RunHook(hook.path, argv, env, timeout_ms, self._request.state, pid_of)
+            op = ops.RunHook(hook.path, argv, env, timeout_ms, state, pid_of)
             self._b.add(actor, op, hook.pointer, HOOKS_ANCHOR, about=kind)
 
     def _program(self, process: "ProcessSteps | None") -> None:
@@ -171,7 +173,8 @@ class _Create:
         if request.gate:
             b.add(ops.INIT, ops.Gate(b.inherited("gate")), "", "runtime.md#runtimeStart")
         if self._config.hooks is not None:
-            self._hooks(ops.INIT, self._config.hooks.start_container, "startContainer", ops.PID_OF_SELF)
+            hooks = self._config.hooks.start_container
+            self._hooks(ops.INIT, hooks, "startContainer", request.created_state, ops.PID_OF_SELF)
         if request.idle:
             null = b.slot()
             b.add(ops.INIT, ops.Open(null, "/dev/null", O_RDWR))

@@ -52,6 +52,7 @@ class Request(Record):
     placement: "CgroupPlacement"
     site: "CgroupSite"
     state: tuple[str, str]  # the text of the state around the pid, status `creating`
+    created_state: tuple[str, str] = ("", "")  # the same, status `created`: for hooks of start
     environment: tuple[str, ...] = ()  # for hooks that name none of their own
     seccomp: bytes = b""
     gate: bool = False  # wait for `start`; else execute at once

@@ -16,7 +16,7 @@ from boxwright.plan.cgroups import place
 from boxwright.plan.compile import compile_create
 from boxwright.plan.request import Request, RootSource
 from boxwright.plan.seccomp_flags import uses_notify
-from boxwright.runtime.containers import CREATING, Container, state_document
+from boxwright.runtime.containers import CREATED, CREATING, Container, state_document
 from boxwright.runtime.following import Follower, Outcome
 from boxwright.runtime.stop import run_poststop
 from boxwright.runtime.upcalls import Upcalls
@@ -215,6 +215,7 @@ class Creation:
             placement=placement,
             site=site,
             state=state,
+            created_state=_around_pid(state_document(self.container, CREATED, 1)),
             environment=tuple(f"{name}={value}" for name, value in os.environ.items()) if config.hooks else (),
             seccomp=filter_program(self.runtime, config, self.default_seccomp),
             gate=gate,

@@ -22,11 +22,16 @@ if TYPE_CHECKING:
 def start(runtime: "Runtime", container_id: str, *, notify_socket: str = "") -> None:
     """Let a created container run its program, and run the poststart hooks once it does.
 
+<<<<<<< HEAD
     With the `notify_socket` of a service manager, to a container that was created with one, this waits until the
     program says that it is ready (sd_notify(3)), or ends, and passes on what it says until then.
 
     Raises StateError if it is not created, ConfigError if it has no process, HookError or HostError if a hook or the
     execution fails; the container is stopped then.
+=======
+    Raises StateError if it is not created, ConfigError if it has no process, HostError if the execution fails: the
+    container is stopped then. Where a hook fails (HookError) it is destroyed, and the poststop hooks run.
+>>>>>>> conform
     """
     with Container.find(runtime, container_id) as container:
         status = container.status()
@@ -36,6 +41,7 @@ def start(runtime: "Runtime", container_id: str, *, notify_socket: str = "") -> 
             from boxwright.errors import ConfigError, Problem
 
             raise ConfigError([Problem("/process", "is required by start", "runtime.md#runtimeStart")])
+<<<<<<< HEAD
         notify = _open_notify(container, notify_socket)
         try:
             _open_gate(container)
@@ -47,6 +53,14 @@ def start(runtime: "Runtime", container_id: str, *, notify_socket: str = "") -> 
         finally:
             if notify is not None:
                 notify.close()
+=======
+        try:
+            _open_gate(container, config)
+        except HookError:
+            _destroy(container)
+            raise
+        run_poststart(container, config)
+>>>>>>> conform
 
 
 def _open_notify(container: Container, notify_socket: str) -> "NotifyProxy | None":
@@ -88,7 +102,7 @@ def _failure(container: Container, report: "Report") -> BoxwrightError:
 
 
 def run_poststart(container: Container, config: "Config") -> None:
-    """Run the poststart hooks; if one fails the container is stopped (runtime.md#runtimeLifecycle, step 9)."""
+    """Run the poststart hooks; if one fails the container is destroyed (runtime.md#runtimeLifecycle, step 9)."""
     hooks = config.hooks.poststart if config.hooks else ()
     if not hooks:
         return
@@ -99,5 +113,12 @@ def run_poststart(container: Container, config: "Config") -> None:
         try:
             run_hook("poststart", hook, state)
         except HookError:
-            kill_and_wait(container.pid, container.started_at)
+            _destroy(container)
             raise
+
+
+def _destroy(container: Container) -> None:
+    """Stop the container and go on where delete would (runtime.md#runtimeLifecycle, steps 12 and 13)."""
+    from boxwright.runtime.delete import remove
+
+    remove(container)
