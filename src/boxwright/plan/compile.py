@@ -176,6 +176,9 @@ class _Create:
         if request.idle:
             null = b.slot()
             b.add(ops.INIT, ops.Open(null, "/dev/null", O_RDWR))
+            if is_new(self._linux, "user") and not self._facts.privileged:
+                # else only the host's root could join it; its capabilities keep the box's programs from tracing it
+                b.add(ops.INIT, ops.SetDumpable(1))
             b.add(ops.INIT, ops.Idle(null, b.inherited("lifeline")))
         elif process is not None:
             process.compile_attributes()
