@@ -6,6 +6,7 @@ PREFIX ?= /usr/local
 VENV := .venv
 BIN := $(VENV)/bin
 HELPER := src/boxwright/_native/boxwright-helper
+LAUNCHER := native/build/launcher
 LIBDIR = $(PREFIX)/lib/boxwright
 PYTEST := $(BIN)/python -m pytest
 # what the tests of the guest boxes need is large; TEST_PACKAGES= installs nothing
@@ -34,10 +35,19 @@ $(VENV)/.done: pyproject.toml
 	$(BIN)/python -m pip install --quiet --editable '.[test]'
 	@touch $@
 
-# The console script that pip makes is replaced by one that starts faster.
-$(BIN)/boxwright: $(VENV)/.done tools/make-launcher tools/base-python
+# The console script that pip makes is replaced by one that starts faster: it holds what it has loaded, and starts from
+# the sources while they are newer than it.
+$(BIN)/boxwright: $(VENV)/.done tools/make-launcher tools/base-python tools/frozen-command.py native/launcher.c \
+		$(shell find src/boxwright -name '*.py')
+	@$(MAKE) --no-print-directory launcher
 	@site=$$($(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))') && \
-		"$$(tools/base-python)" tools/make-launcher $@ src "$$site"
+		"$$(tools/base-python)" tools/make-launcher --freeze $(LAUNCHER) $(BIN)/boxwright-unfrozen $@ src "$$site"
+
+# Without it the command starts slower, and nothing else changes.
+.PHONY: launcher
+launcher:
+	@command -v gcc >/dev/null || tools/install-packages build
+	@base=$$(tools/base-python) && $(MAKE) --no-print-directory -C native launcher PYTHON="$$base" || rm -f $(LAUNCHER)
 
 .PHONY: helper
 helper:
@@ -51,16 +61,17 @@ run: venv helper
 	@tools/install-packages run
 	$(BIN)/boxwright run -- python3 -c "import os, platform; print(os.getpid(), platform.node(), os.listdir('/')[:5])"
 
-# DESTDIR is for packagers: the command is written for PREFIX.
+# DESTDIR is for packagers: the command is written for PREFIX. It holds nothing loaded then, as nothing is there to load.
+FREEZE = $(if $(DESTDIR),,--freeze $(LAUNCHER) '$(LIBDIR)/boxwright-unfrozen')
 .PHONY: install
-install: helper
+install: helper launcher
 	rm -rf '$(DESTDIR)$(LIBDIR)'
 	install -d '$(DESTDIR)$(LIBDIR)'
 	cp -R src/boxwright '$(DESTDIR)$(LIBDIR)/'
 	find '$(DESTDIR)$(LIBDIR)' -name __pycache__ -prune -exec rm -r {} +
 	base=$$(tools/base-python) && \
 		"$$base" -m compileall -q -s '$(DESTDIR)' '$(DESTDIR)$(LIBDIR)' && \
-		"$$base" tools/make-launcher '$(DESTDIR)$(PREFIX)/bin/boxwright' '$(LIBDIR)' \
+		"$$base" tools/make-launcher $(FREEZE) '$(DESTDIR)$(PREFIX)/bin/boxwright' '$(LIBDIR)' \
 			$$("$$base" -c 'import site; print(*site.getsitepackages())')
 
 # ── testing ─────────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -39,7 +39,8 @@ def cache_dir() -> Path:
 
 
 @contextmanager
-def _locked(path: Path) -> Iterator[None]:
+def locked(path: Path) -> Iterator[None]:
+    """Have `path` as a lock among sessions of tests on this machine."""
     with path.open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield
@@ -48,7 +49,7 @@ def _locked(path: Path) -> Iterator[None]:
 def cached(name: str, make: Callable[[Path], None]) -> Path:
     """The cached directory `name`; `make` fills it the first time. Half of one is never seen nor made twice."""
     target = cache_dir() / name
-    with _locked(cache_dir() / f".{name}.lock"):
+    with locked(cache_dir() / f".{name}.lock"):
         if not target.exists():
             partial = cache_dir() / f".{name}.partial"
             shutil.rmtree(partial, ignore_errors=True)
@@ -87,7 +88,7 @@ def busybox_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("busybox") / "rootfs"
     path.mkdir()
     # pytest's own directories are closed to others, while a container's user must get to its root
-    _open_parents(path)
+    open_parents(path)
     make_busybox_root(path)
     _need_static(path / "bin" / "busybox")
     return path
@@ -104,7 +105,7 @@ def fresh_busybox_root(busybox_root: Path, tmp_path: Path) -> Path:
 def copy_root(source: Path, target: Path) -> None:
     """Copy a root filesystem with owners, modes, links and times, sharing blocks where the filesystem can."""
     subprocess.run(["cp", "-a", "--reflink=auto", str(source), str(target)], check=True)
-    _open_parents(target)
+    open_parents(target)
 
 
 @pytest.fixture(scope="session")
@@ -113,10 +114,19 @@ def debian_root() -> Path:
     return cached(f"debian-{DEBIAN_SUITE}", _debootstrap)
 
 
-def _debootstrap(path: Path) -> None:
+@pytest.fixture(scope="session")
+def debian_systemd_root() -> Path:
+    """A Debian that boots: with systemd as its init. Shared: use it as a lower layer."""
+    return cached(f"debian-{DEBIAN_SUITE}-systemd", lambda path: _debootstrap(path, "systemd-sysv", "dbus"))
+
+
+def _debootstrap(path: Path, *packages: str) -> None:
     lacks.need_root()
     lacks.need_program("debootstrap")
-    command = ["debootstrap", "--variant=minbase", DEBIAN_SUITE, str(path)]
+    command = ["debootstrap", "--variant=minbase"]
+    if packages:
+        command.append(f"--include={','.join(packages)}")
+    command += [DEBIAN_SUITE, str(path)]
     result = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=600, check=False)
     reached = result.returncode == 0
     lacks.need(f"packages of Debian {DEBIAN_SUITE} (debootstrap: {_last_line(result)})", reached)
@@ -133,7 +143,11 @@ def _need_static(program: Path) -> None:
     lacks.need("a static busybox", b"/lib64/ld-" not in content and b"/lib/ld-" not in content)
 
 
-def _open_parents(path: Path) -> None:
+def open_parents(path: Path) -> None:
+<<<<<<< HEAD
+=======
+    """Let every user walk to `path`, as far as the directories above it are ours."""
+>>>>>>> conform
     for parent in path.parents:
         if parent == Path(tempfile.gettempdir()):
             return

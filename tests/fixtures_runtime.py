@@ -1,5 +1,6 @@
 """The command under test, bundles to give it, and the configuration to start from."""
 
+import itertools
 import json
 import os
 import select
@@ -17,6 +18,7 @@ REPOSITORY = Path(__file__).parent.parent
 TIMEOUT_SECONDS = 60
 
 Json = dict[str, Any]
+_numbers = itertools.count()
 
 CAPABILITIES = ("CAP_AUDIT_WRITE", "CAP_KILL", "CAP_NET_BIND_SERVICE")
 NAMESPACES = ("pid", "network", "ipc", "uts", "mount")
@@ -41,6 +43,8 @@ def default_config(*args: str, **changes: object) -> Json:
         "hostname": "box",
         "mounts": default_mounts(),
         "linux": {
+            # by its id alone a container would meet those of other test runs on the machine
+            "cgroupsPath": f"boxwright-tests-{os.getpid()}/{next(_numbers)}",
             "resources": {"devices": [{"allow": False, "access": "rwm"}]},
             "namespaces": [{"type": kind} for kind in NAMESPACES],
             "maskedPaths": [*(f"/proc/{name}" for name in MASKED), "/sys/firmware"],

@@ -121,9 +121,11 @@ def _states() -> Iterator[str]:
 
 
 def _entries_of(*directories: str, named: str = "") -> Callable[[], Iterator[str]]:
+    """Paths in those directories that are there and open to us."""
+
     def entries() -> Iterator[str]:
         for directory in map(Path, directories):
-            if directory.is_dir():
+            if directory.is_dir() and os.access(directory, os.R_OK | os.X_OK):
                 yield from (str(path) for path in directory.iterdir() if re.match(named, path.name))
 
     return entries

@@ -1,7 +1,7 @@
 # The C part of `signal`, which is loaded with the interpreter; `signal` itself brings `enum`.
 from collections.abc import Callable
 from types import FrameType
-from typing import Any
+from typing import Any, TypeAlias
 
 SIGABRT: int
 SIGBUS: int
@@ -30,7 +30,7 @@ SIGWINCH: int
 SIG_DFL: int
 SIG_IGN: int
 
-Handler = Callable[[int, FrameType | None], Any] | int | None
+Handler: TypeAlias = Callable[[int, FrameType | None], Any] | int | None
 
 def signal(number: int, handler: Handler, /) -> Handler: ...
 def set_wakeup_fd(fd: int, /, *, warn_on_full_buffer: bool = ...) -> int: ...

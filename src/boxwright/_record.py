@@ -14,7 +14,7 @@ frozen dataclass (PEP 681).
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from typing import Any, ClassVar, Self, dataclass_transform
 else:
 
@@ -30,7 +30,6 @@ class _Missing:
 
 
 _MISSING = _Missing()
-_set = object.__setattr__
 
 
 def _annotations_of(namespace: "dict[str, Any]") -> "dict[str, Any]":
@@ -55,7 +54,20 @@ class _RecordMeta(type):
         namespace["_kinds"] = fields
         namespace["_fields"] = tuple(fields)
         namespace["_defaults"] = defaults
+        namespace["_setters"] = None
         return super().__new__(mcs, name, bases, namespace)
+
+
+def _prepare(cls: "Any") -> "tuple[Callable[[object, object], None], ...]":
+    """Work out how to fill the fields of a class, when its first record is made: few of all classes have one.
+
+    `_least` is how many values must be given by position alone, `_tail` what the others are.
+    """
+    fields = cls._fields
+    cls._tail = tuple([cls._defaults.get(field, _MISSING) for field in fields])
+    cls._least = max([index + 1 for index, value in enumerate(cls._tail) if value is _MISSING], default=0)
+    setters = cls._setters = tuple([getattr(cls, field).__set__ for field in fields])
+    return setters
 
 
 @dataclass_transform(frozen_default=True)
@@ -69,24 +81,37 @@ class Record(metaclass=_RecordMeta):
     else:
 
         def __init__(self, *args, **values):
-            fields = self._fields
-            if args:
-                if len(args) > len(fields):
-                    raise TypeError(f"{type(self).__name__} takes at most {len(fields)} values")
-                for field, value in zip(fields, args, strict=False):
-                    if field in values:
-                        raise TypeError(f"{type(self).__name__} got `{field}` twice")
-                    values[field] = value
-            defaults = self._defaults
+            cls = type(self)
+            setters = cls._setters
+            if setters is None:
+                setters = _prepare(cls)
+            given = len(args)
+            if values or not cls._least <= given <= len(setters):
+                args = cls._arranged(args, values)
+            elif given < len(setters):
+                args += cls._tail[given:]
+            for put, value in zip(setters, args):  # noqa: B905 - it costs, and they are as many
+                put(self, value)
+
+        @classmethod
+        def _arranged(cls, args, values):
+            """The values of all fields in order, from whatever mixture. Raises TypeError where they do not fit."""
+            fields = cls._fields
+            if len(args) > len(fields):
+                raise TypeError(f"{cls.__name__} takes at most {len(fields)} values")
+            found = dict(zip(fields, args, strict=False))
+            for field, value in values.items():
+                if field in found:
+                    raise TypeError(f"{cls.__name__} got `{field}` twice")
+                found[field] = value
+            found = {**cls._defaults, **found}
             for field in fields:
-                if field in values:
-                    _set(self, field, values.pop(field))
-                elif (default := defaults.get(field, _MISSING)) is not _MISSING:
-                    _set(self, field, default)
-                else:
-                    raise TypeError(f"{type(self).__name__} needs `{field}`")
-            if values:
-                raise TypeError(f"{type(self).__name__} has no field `{next(iter(values))}`")
+                if field not in found:
+                    raise TypeError(f"{cls.__name__} needs `{field}`")
+            if len(found) > len(fields):
+                unknown = next(field for field in found if field not in fields)
+                raise TypeError(f"{cls.__name__} has no field `{unknown}`")
+            return [found[field] for field in fields]
 
     def __setattr__(self, name: str, value: object) -> None:
         raise AttributeError(f"{type(self).__name__} is frozen: `{name}` cannot be set")

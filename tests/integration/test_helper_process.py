@@ -405,7 +405,7 @@ def test_an_idle_init_reaps_and_ends_on_sigterm(tmp_path):
             time.sleep(0.01)
         assert (tmp_path / "orphan").read_text() == "done\n"
         assert children.read_text() == ""
-        assert sorted(os.listdir(f"/proc/{running.init}/fd")) == ["0", "1", "2"]
+        assert sorted(os.listdir(f"/proc/{running.init}/fd")) == ["0", "1", "2", "3"]  # 3: its signalfd
         os.kill(running.init, signal.SIGTERM)
         running.finish()
         assert running.status(running.init) == 0

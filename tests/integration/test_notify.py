@@ -87,8 +87,9 @@ def service(bundle: BundleFactory, fresh_busybox_root: Path, say: Path) -> Servi
     return make
 
 
-def lines_of(pid: int, *words: str) -> list[str]:
-    return [*words, f"MAINPID={pid}"]
+def ready(pid: int, *words: str) -> list[list[str]]:
+    """What a service says with its readiness, and what the proxy adds to it."""
+    return [[*words], [f"MAINPID={pid}"]]
 
 
 def test_start_returns_when_the_service_is_ready(boxwright: Runtime, service: Service, manager: Manager) -> None:
@@ -96,7 +97,7 @@ def test_start_returns_when_the_service_is_ready(boxwright: Runtime, service: Se
     assert manager.heard() == []
     boxwright.start("c1", env=manager.env)
     pid = boxwright.state("c1")["pid"]
-    assert manager.heard() == [["STATUS=starting"], lines_of(pid, "STATUS=up", "READY=1")]
+    assert manager.heard() == [["STATUS=starting"], *ready(pid, "STATUS=up", "READY=1")]
 
 
 def test_start_waits_and_others_do_not(boxwright: Runtime, service: Service, manager: Manager) -> None:
@@ -124,19 +125,19 @@ def test_only_what_a_service_may_say_is_passed_on(boxwright: Runtime, service: S
     words = ("MAINPID=1", "FDSTORE=1\\nFDNAME=x", "NOTIFYACCESS=all\\nSTOPPING=1", "MAINPID=1\\nREADY=1")
     boxwright.create("c1", service(*words), env=manager.env)
     boxwright.start("c1", env=manager.env)
-    assert manager.heard() == [["STOPPING=1"], lines_of(boxwright.state("c1")["pid"], "READY=1")]
+    assert manager.heard() == [["STOPPING=1"], *ready(boxwright.state("c1")["pid"], "READY=1")]
 
 
 def test_run_detached_waits_too(boxwright: Runtime, service: Service, manager: Manager) -> None:
     boxwright.run("c1", service("READY=1"), "--detach", env=manager.env, check=True)
-    assert manager.heard() == [lines_of(boxwright.state("c1")["pid"], "READY=1")]
+    assert manager.heard() == ready(boxwright.state("c1")["pid"], "READY=1")
 
 
 def test_run_in_the_foreground_passes_on_all_its_life(boxwright: Runtime, service: Service, manager: Manager) -> None:
     words = ("READY=1", "RELOADING=1\\nMONOTONIC_USEC=5", "READY=1", "barrier", "WATCHDOG=1", "STOPPING=1")
     result = boxwright.run("c1", service(*words, then="exit 7"), env=manager.env)
     assert result.status == 7, result
-    said = [[line for line in lines if not line.startswith("MAINPID")] for lines in manager.heard()]
+    said = [lines for lines in manager.heard() if not lines[0].startswith("MAINPID")]
     assert said == [["READY=1"], ["RELOADING=1", "MONOTONIC_USEC=5"], ["READY=1"], ["WATCHDOG=1"], ["STOPPING=1"]]
 
 

@@ -143,7 +143,7 @@ def cases(suite: Path) -> list[str]:
     return [f"{file}/{case}" for file, names in listed.items() for case in names]
 
 
-def run_case(suite: Path, case: str, runtime: str) -> Outcome:
+def run_case(suite: Path, case: str, runtime: str, seconds: float = CASE_SECONDS) -> Outcome:
     """Run one case with `runtime`, on a terminal where the case wants one, and clean up behind it."""
     file, _, name = case.partition("/")
     with _run_directory(suite) as directory:
@@ -156,7 +156,7 @@ def run_case(suite: Path, case: str, runtime: str) -> Outcome:
         }
         groups = _groups()
         command = [*_enter_legacy_cgroups(runtime), sys.executable, f"tests/{file}.py"]
-        ended = run_to_the_end(command, directory, environment, CASE_SECONDS, terminal=file == "test_tty")
+        ended = run_to_the_end(command, directory, environment, seconds, terminal=file == "test_tty")
         left = [*ended.orphans, *_remove_groups(_groups() - groups), *_unmount_below(directory)]
     return Outcome(_verdict(ended), ended.output, left)
 
@@ -202,9 +202,10 @@ def _groups() -> frozenset[str]:
 
 
 def _remove_groups(groups: frozenset[str]) -> list[str]:
+    """Remove what a case left. Nothing of ours lives any more, so a group with processes in it is somebody else's."""
     removed = []
     for path in sorted(groups, reverse=True):
-        if Path(path).exists():
+        if Path(path).exists() and not Path(path, "cgroup.procs").read_text():
             os.rmdir(path)
             removed.append(f"cgroup {path}")
     return removed
@@ -221,13 +222,18 @@ def _unmount_below(directory: Path) -> list[str]:
 # ── the measure ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def baseline(suite: Path) -> dict[str, tuple[str, bool]]:
-    """The measure of each case with crun itself, from the cache or found now."""
+def measure_now(suite: Path, case: str) -> tuple[str, bool]:
+    """The measure of one case with crun itself."""
     crun = lacks.find_program("crun")
     assert crun
+    return run_case(suite, case, crun).measure()
+
+
+def baseline(suite: Path) -> dict[str, tuple[str, bool]]:
+    """The measure of each case, from the cache or found now."""
     path = suite / f"baseline-{platform.release()}.json"
     if not path.exists():
-        measures = {case: run_case(suite, case, crun).measure() for case in cases(suite)}
+        measures = {case: measure_now(suite, case) for case in cases(suite)}
         partial = path.with_suffix(f".{os.getpid()}")
         partial.write_text(json.dumps(measures))
         partial.rename(path)

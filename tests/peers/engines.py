@@ -106,14 +106,16 @@ def put_back(before: leaks.Snapshot, known: "set[int]") -> None:
 
 def _unmount(name: str) -> None:
     target = name.rpartition(" on ")[2]
-    if target.startswith(("/run/netns", "/run/containerd")):
+    if target.startswith(("/run/netns", "/run/containerd")) or target.endswith("/exec/netns/default"):
         subprocess.run(["umount", target], check=True)
 
 
 def _remove_group(name: str) -> None:
     """The engines' own parents of groups, once nothing is in them."""
     path = Path(name)
-    if path.name in {"libpod_parent", "conmon", "default"} and not any(entry.is_dir() for entry in path.iterdir()):
+    if path.name in {"libpod_parent", "conmon", "default", "docker"} and not any(
+        entry.is_dir() for entry in path.iterdir()
+    ):
         path.rmdir()
 
 

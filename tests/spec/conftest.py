@@ -1,9 +1,15 @@
 """The standard's own files, where they lie beside the repository."""
 
+import json
 import os
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
+from jsonschema import Draft4Validator
+from referencing import Registry
+from referencing.jsonschema import DRAFT4
 
 import lacks
 from fixtures_runtime import REPOSITORY
@@ -17,3 +23,17 @@ def spec_dir() -> Path:
     found = [place for place in places if (place / "schema").is_dir()]
     lacks.need("the files of the runtime specification", found)
     return found[0]
+
+
+@pytest.fixture(scope="session")
+def schemas(spec_dir: Path) -> dict[str, Any]:
+    """The standard's schemas by the names of their files."""
+    return {path.name: json.loads(path.read_text()) for path in (spec_dir / "schema").glob("*.json")}
+
+
+@pytest.fixture(scope="session")
+def validator(schemas: dict[str, Any]) -> Callable[[str], Draft4Validator]:
+    """Validators for documents by the schema of that name."""
+    resources = [(name, DRAFT4.create_resource(schema)) for name, schema in schemas.items()]
+    registry = Registry().with_resources(resources)
+    return lambda name: Draft4Validator(schemas[name], registry=registry)

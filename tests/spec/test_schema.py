@@ -4,9 +4,6 @@ import json
 import re
 
 import pytest
-from jsonschema import Draft4Validator
-from referencing import Registry
-from referencing.jsonschema import DRAFT4
 
 from boxwright.errors import ConfigError
 from boxwright.spec import types, types_other, types_vm
@@ -20,18 +17,6 @@ from boxwright.spec.tojson import to_json
 from boxwright.spec.types import Namespace
 from boxwright.spec.validate import validate
 from fixtures_runtime import REPOSITORY
-
-
-@pytest.fixture(scope="module")
-def schemas(spec_dir):
-    return {path.name: json.loads(path.read_text()) for path in (spec_dir / "schema").glob("*.json")}
-
-
-@pytest.fixture(scope="module")
-def validator(schemas):
-    resources = [(name, DRAFT4.create_resource(schema)) for name, schema in schemas.items()]
-    registry = Registry().with_resources(resources)
-    return lambda name: Draft4Validator(schemas[name], registry=registry)
 
 
 def _platform(document):

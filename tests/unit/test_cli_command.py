@@ -35,6 +35,7 @@ def test_the_version_is_in_the_form_that_engines_parse(boxwright_command: str, f
     done = call(boxwright_command, flag)
     first, *rest = done.stdout.splitlines()
     assert (done.returncode, done.stderr, first.split()[:2]) == (0, "", ["boxwright", "version"])
+    assert rest.pop().startswith("+SYSTEMD ")
     fields = dict(line.split(": ") for line in rest)
     assert fields.pop("spec") == "1.3.0"
     assert set(fields) <= {"commit"}

@@ -30,7 +30,7 @@ def test_a_json_entry_is_one_line_of_json() -> None:
 
 def test_an_engine_gets_the_whole_story_on_one_line() -> None:
     assert one_line(ERROR) == (
-        "cannot mount `tmpfs`: Invalid argument (EINVAL); from /mounts/0/options/1 (config.md#mounts); hint: try `size`"
+        "cannot mount `tmpfs`: invalid argument (EINVAL); from /mounts/0/options/1 (config.md#mounts); hint: try `size`"
     )
 
 

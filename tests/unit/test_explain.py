@@ -26,14 +26,17 @@ Json = dict[str, Any]
 HOOK = {"path": "/usr/bin/hook", "timeout": 5}
 
 
-def compiled(document: Json, *, privileged: bool = True) -> tuple[Plan, Explanation]:
+ROOT = RootSource("/bundle/rootfs")
+
+
+def compiled(document: Json, *, privileged: bool = True, root: RootSource = ROOT) -> tuple[Plan, Explanation]:
     config = decode(json.dumps(document).encode())
     uid = 0 if privileged else 1000
     facts = HostFacts(euid=uid, egid=uid, privileged=privileged, cgroups=CgroupLayout("none", writable=False))
     request = Request(
         container_id="box",
         bundle="/bundle",
-        root=RootSource("/bundle/rootfs"),
+        root=root,
         placement=CgroupPlacement("none"),
         site=CgroupSite(),
         state=("", ""),
@@ -174,6 +177,19 @@ def test_limits_have_units() -> None:
         "io.max": "8:0 rbps=1",
     }
     assert size_words(1000) == "1000 bytes"
+
+
+@pytest.mark.parametrize(
+    ("readonly", "root", "expected"),
+    [
+        (True, RootSource("/r"), "read-only"),
+        (False, RootSource("/r"), "writes stay on the host"),
+        (False, RootSource("/r", "/stage", ("/r",)), "writes go with the box"),
+    ],
+)
+def test_what_becomes_of_writes_to_the_root(readonly: bool, root: RootSource, expected: str) -> None:
+    document = box(root={"path": "/r", "readonly": readonly})
+    assert compiled(document, root=root)[1].root_writes == expected
 
 
 # --- the timeline -----------------------------------------------------------------------------------------------

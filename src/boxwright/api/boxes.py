@@ -2,7 +2,7 @@
 
 import os
 
-from boxwright.api.recipe import CAPABILITIES, Recipe
+from boxwright.api.recipe import Recipe, capabilities_of
 from boxwright.boxes.require import require_isolation
 from boxwright.errors import UsageError
 from boxwright.host import facts
@@ -43,7 +43,7 @@ def _composed(options: "BoxOptions", runtime: "Runtime", groups: bool) -> Creati
     recipe = Recipe(options, privileged=facts.is_privileged(), groups=groups)
     document = encode_json(recipe.document()).encode()
     creation = Creation(runtime, options.name or made_up_id(), RunOptions(recipe.root), document)
-    creation.default_seccomp = CAPABILITIES
+    creation.default_seccomp = capabilities_of(options)
     return _covered(creation, options, recipe.root)
 
 
@@ -60,7 +60,7 @@ def _bundled(options: "BoxOptions", runtime: "Runtime", groups: bool) -> Creatio
 def _covered(creation: Creation, options: "BoxOptions", root: str) -> Creation:
     if options.overlay and root:
         try:
-            creation.overlay(root, options.root_bytes or 0)
+            creation.overlay(root, options.root_bytes or 0, mapped=options.init_system and facts.is_privileged())
         except BaseException as error:
             creation.fail(error)
             creation.container.unlock()

@@ -74,7 +74,8 @@ def _change_process(document: "JSON", options: "BoxOptions", *, groups: bool) ->
         process["cwd"] = options.cwd
     ids = {"uid": options.uid, "gid": options.gid}
     process["user"] = {
-        **{"uid": 0, "gid": 0},
+        "uid": 0,
+        "gid": 0,
         **_object(process, "user"),
         **{name: number for name, number in ids.items() if number is not None},
     }

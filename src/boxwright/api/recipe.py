@@ -7,7 +7,7 @@ import os
 
 from boxwright.errors import UsageError
 from boxwright.plan.mounts import INIT_SYSTEM_ANNOTATION
-from boxwright.spec.constants import OCI_VERSION_MAX
+from boxwright.spec.constants import CAPABILITY_NAMES, OCI_VERSION_MAX
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -31,6 +31,21 @@ CAPABILITIES = (
     "CAP_SETPCAP",
     "CAP_SETUID",
     "CAP_SYS_CHROOT",
+)
+# what an init system would only be told "no" for, in a user namespace: it has every other capability there
+OF_THE_MACHINE = frozenset(
+    {
+        "CAP_BLOCK_SUSPEND",
+        "CAP_BPF",
+        "CAP_MAC_ADMIN",
+        "CAP_MAC_OVERRIDE",
+        "CAP_PERFMON",
+        "CAP_SYSLOG",
+        "CAP_SYS_MODULE",
+        "CAP_SYS_RAWIO",
+        "CAP_SYS_TIME",
+        "CAP_WAKE_ALARM",
+    }
 )
 MASKED_PATHS = (
     "/proc/acpi",
@@ -89,7 +104,7 @@ class Recipe:
 
     def _process(self) -> "JSON":
         options = self._options
-        capabilities = list(CAPABILITIES)
+        capabilities = list(capabilities_of(options))
         return {
             "terminal": options.terminal,
             "user": {"uid": options.uid or 0, "gid": options.gid or 0},
@@ -161,9 +176,10 @@ class Recipe:
             "maskedPaths": [*MASKED_PATHS, *(HOST_SECRETS if self.over_host else ())],
             "readonlyPaths": list(READONLY_PATHS),
         }
-        if not self._privileged:
+        if not self._privileged or self._options.init_system:
             kinds.append("user")
-            linux["uidMappings"], linux["gidMappings"] = id_mappings()
+            maps = system_mappings() if self._privileged else id_mappings()
+            linux["uidMappings"], linux["gidMappings"] = maps
         resources = self._resources()
         if resources:
             linux["resources"] = resources
@@ -201,6 +217,21 @@ def rlimits(options: "BoxOptions", *, groups: bool) -> "list[JSON]":
 def binds(options: "BoxOptions") -> "list[JSON]":
     """The mounts for paths of the host."""
     return [_bind(bind.source, bind.destination, writable=bind.writable) for bind in options.binds]
+
+
+def capabilities_of(options: "BoxOptions") -> tuple[str, ...]:
+    """The capabilities of the box: an init system has nearly all, in a user namespace of its own."""
+    if not options.init_system:
+        return CAPABILITIES
+    return tuple(name for name in CAPABILITY_NAMES if name not in OF_THE_MACHINE)
+
+
+def system_mappings() -> "tuple[list[dict[str, int]], list[dict[str, int]]]":
+    """65536 ids that no user has, at random from the range that is set aside for containers (systemd, UIDS-GIDS)."""
+    first, last = 0x00080000, 0x6FFF0000
+    host_id = first + int.from_bytes(os.urandom(4), "little") % ((last - first) // 65536) * 65536
+    mapping = [{"containerID": 0, "hostID": host_id, "size": 65536}]
+    return mapping, mapping
 
 
 def id_mappings() -> "tuple[list[dict[str, int]], list[dict[str, int]]]":

@@ -14,7 +14,12 @@ _COMMIT_FILE = os.path.join(os.path.dirname(os.path.dirname(__file__)), "_native
 def text() -> str:
     """`NAME version N`, the commit where the build recorded it, the version of the standard, and what is built in."""
     commit = _commit()
-    lines = [f"boxwright version {__version__}", *([f"commit: {commit}"] if commit else []), f"spec: {OCI_VERSION_MAX}", FEATURES]
+    lines = [
+        f"boxwright version {__version__}",
+        *([f"commit: {commit}"] if commit else []),
+        f"spec: {OCI_VERSION_MAX}",
+        FEATURES,
+    ]
     return "\n".join(lines) + "\n"
 
 

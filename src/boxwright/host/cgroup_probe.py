@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 # --- what there is ----------------------------------------------------------------------------------------------
 
 
+_parsed: tuple[tuple[str, str], list[Hierarchy]] | None = None
+
+
 def probe() -> CgroupLayout:
     """The host's hierarchies and our own group in each (/proc/self/mountinfo, /proc/self/cgroup)."""
     return parse_layout(read("/proc/self/mountinfo"), read("/proc/self/cgroup"))
@@ -25,6 +28,14 @@ def probe() -> CgroupLayout:
 
 def parse_layout(mountinfo: str, own_groups: str) -> CgroupLayout:
     """The layout from the text of the two files; only what can be written to is in it."""
+    global _parsed  # noqa: PLW0603 - they seldom change while a process lives
+    texts = (mountinfo, own_groups)
+    if _parsed is None or _parsed[0] != texts:
+        _parsed = (texts, _hierarchies(mountinfo, own_groups))
+    return _layout([_offered(hierarchy) for hierarchy in _parsed[1]])
+
+
+def _hierarchies(mountinfo: str, own_groups: str) -> list[Hierarchy]:
     own = [line.split(":", 2)[1:] for line in own_groups.splitlines()]
     found: dict[str, Hierarchy] = {}
     for line in mountinfo.splitlines():
@@ -41,7 +52,7 @@ def parse_layout(mountinfo: str, own_groups: str) -> CgroupLayout:
                 if inside and not known:
                     controllers = tuple(names.split(",")) if names else ()
                     found[mountpoint] = Hierarchy(1 if names else 2, controllers, mountpoint, inside)
-    return _layout([_offered(hierarchy) for hierarchy in found.values()])
+    return list(found.values())
 
 
 def _is_hierarchy(kind: str, names: str, options: str) -> bool:

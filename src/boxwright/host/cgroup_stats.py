@@ -213,6 +213,14 @@ def _memory_v2(path: str) -> "Json":
     return found
 
 
+def memory_peak_bytes(placement: CgroupPlacement) -> int:
+    """The greatest amount of memory that was in use at once; 0 where it is not counted, or the group is gone."""
+    group = placement.find("memory")
+    if group is None:
+        return 0
+    return _number(f"{group.path}/{'memory.max_usage_in_bytes' if group.version == 1 else 'memory.peak'}")
+
+
 # --- the rest ---------------------------------------------------------------------------------------------------
 
 

@@ -7,6 +7,7 @@ The helper runs from a sealed copy of itself in memory, so nothing a container d
 import fcntl
 import os
 import select
+from _signal import SIGKILL
 from _socket import AF_UNIX, MSG_CMSG_CLOEXEC, SCM_RIGHTS, SOCK_CLOEXEC, SOCK_SEQPACKET, SOL_SOCKET, socketpair
 from _thread import allocate_lock
 from struct import Struct
@@ -137,6 +138,18 @@ class Helper:
         poll.register(self.socket.fileno(), select.POLLIN)
         return bool(poll.poll(timeout_ms))
 
+    def abort(self) -> None:
+        """Kill the helper's own processes; what they reported of an init is known afterwards."""
+        for pid in (self._helper, self._joiner):
+            _kill(pid)
+        self.socket.setblocking(False)
+        try:
+            while (report := self.next()) is not None:
+                for fd in report.fds:
+                    os.close(fd)
+        except BlockingIOError:
+            return  # an init is left that has its end still open
+
     def finish(self) -> None:
         """Close our end and reap the helper's own processes (not the init)."""
         self.socket.close()
@@ -174,6 +187,15 @@ def _spawn(fds: "Sequence[int]", base: int, stdio: "Sequence[int]") -> int:
     finally:
         for fd in high:
             os.close(fd)
+
+
+def _kill(pid: int) -> None:
+    """A child that has not been reaped by us."""
+    try:
+        if pid:
+            os.kill(pid, SIGKILL)
+    except ProcessLookupError:
+        return  # somebody else's SIGCHLD handling reaped it
 
 
 def _reap(pid: int, flags: int) -> None:

@@ -9,6 +9,7 @@ from boxwright.errors import ConfigError, Problem, UnsupportedError
 from boxwright.plan.cgroup_devices import compile_devices
 from boxwright.plan.cgroup_layout import (
     CGROUPFS,
+    DELEGATE_FILES,
     NONE,
     SYSTEMD,
     CgroupEntry,
@@ -140,6 +141,23 @@ def compile_create(
     steps += _limit_steps(resources, placement, site)
     steps += compile_devices(resources, layout, placement)
     steps += _owner_steps(config, layout, placement, site)
+    return tuple(steps)
+
+
+def give_to_init(config: "Config", placement: CgroupPlacement) -> tuple[Step, ...]:
+    """Give an init system in a user namespace the groups that it keeps its services in: those without limits of v1,
+    and that of v2, of which the kernel lets it have no more than `DELEGATE_FILES`.
+    """
+    linux = config.linux
+    if linux is None or not linux.uid_mappings or not linux.gid_mappings:
+        return ()
+    uid, gid = host_id(0, linux.uid_mappings), host_id(0, linux.gid_mappings)
+    steps = []
+    for group in placement.groups:
+        if group.version == 1 and not group.controllers[0].startswith("name="):
+            continue
+        for name in ("", "/tasks", *(f"/{file}" for file in DELEGATE_FILES)):
+            steps.append(Step(ChownAt(f"{group.path}{name}", uid, gid), "", OWNER_ANCHOR))
     return tuple(steps)
 
 

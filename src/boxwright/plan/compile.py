@@ -3,7 +3,7 @@
 from boxwright.plan import cgroups, ops
 from boxwright.plan.builder import Builder
 from boxwright.plan.cgroup_layout import CgroupEntry
-from boxwright.plan.mounts import Mounts
+from boxwright.plan.mounts import INIT_SYSTEM_ANNOTATION, Mounts
 from boxwright.plan.namespaces import CLONE_FLAGS, compile_clone, is_new
 from boxwright.plan.process import ProcessSteps
 from boxwright.plan.request import UPCALL_NET_DEVICES, UPCALL_SYSTEMD_UNIT
@@ -37,6 +37,7 @@ class _Create:
         self._b = Builder(names)
         self._linux = config.linux
         hooks = config.hooks
+        self._init_system = config.annotations.get(INIT_SYSTEM_ANNOTATION) == "true"
         self._runtime_hooks = bool(hooks and (hooks.prestart or hooks.create_runtime))
 
     def compile(self) -> "Plan":
@@ -53,7 +54,7 @@ class _Create:
         rootfs.compile_sources()
         compile_clone(b, self._config, self._facts, entry.clone_slot)
         self._outer_after_clone(process)
-        self._arrive(proc, entry)
+        self._arrive(proc, entry, rootfs)
         rootfs.compile_entry()
         mounts.compile()
         if rootfs.own_mounts:
@@ -82,6 +83,9 @@ class _Create:
     def _outer_after_clone(self, process: "ProcessSteps | None") -> None:
         b = self._b
         request, layout = self._request, self._facts.cgroups
+        if self._init_system:
+            b.add(ops.OUTER, ops.Await(ops.INIT))  # it is in its groups: once they are another's it may not enter
+            b.extend(ops.OUTER, cgroups.give_to_init(self._config, request.placement))
         if request.placement.driver == "systemd":
             steps = cgroups.compile_attach(self._config, layout, request.placement, request.site, UPCALL_SYSTEMD_UNIT)
             b.extend(ops.OUTER, steps)
@@ -97,12 +101,15 @@ class _Create:
             b.extend(ops.OUTER, compile_groups(self._linux.intel_rdt, site, request.container_id))
         b.add(ops.OUTER, ops.Post(ops.INIT))
 
-    def _arrive(self, proc: int, entry: CgroupEntry) -> None:
+    def _arrive(self, proc: int, entry: CgroupEntry, rootfs: Rootfs) -> None:
         """The init's first steps: alone in its namespaces, before any file of the container is touched."""
         b, linux = self._b, self._linux
         b.add(ops.INIT, ops.DieWithParent())
         b.extend(ops.INIT, entry.enters)  # before the user changes: the groups are the runtime's
+        if self._init_system:
+            b.add(ops.INIT, ops.Post(ops.OUTER))
         b.add(ops.INIT, ops.Await(ops.OUTER))
+        rootfs.compile_stage()
         if linux is not None and any(n.type == "user" for n in linux.namespaces):
             b.add(ops.INIT, ops.BecomeRoot(), "/linux/uidMappings")
         b.add(ops.INIT, ops.SetDumpable(0))
@@ -140,18 +147,20 @@ class _Create:
         if self._runtime_hooks:
             b.add(ops.INIT, ops.Post(ops.OUTER))
             b.add(ops.OUTER, ops.Await(ops.INIT))
-            self._hooks(ops.OUTER, hooks.prestart, "prestart", ops.PID_OF_CHILD)
-            self._hooks(ops.OUTER, hooks.create_runtime, "createRuntime", ops.PID_OF_CHILD)
+            self._hooks(ops.OUTER, hooks.prestart, "prestart", self._request.state, ops.PID_OF_CHILD)
+            self._hooks(ops.OUTER, hooks.create_runtime, "createRuntime", self._request.state, ops.PID_OF_CHILD)
             b.add(ops.OUTER, ops.Post(ops.INIT))
             b.add(ops.INIT, ops.Await(ops.OUTER))
-        self._hooks(ops.INIT, hooks.create_container, "createContainer", ops.PID_OF_SELF)
+        self._hooks(ops.INIT, hooks.create_container, "createContainer", self._request.state, ops.PID_OF_SELF)
 
-    def _hooks(self, actor: int, hooks: "Sequence[Hook]", kind: str, pid_of: int) -> None:
+    def _hooks(
+        self, actor: int, hooks: "Sequence[Hook]", kind: str, state: tuple[str, str], pid_of: int
+    ) -> None:
         for hook in hooks:
             timeout_ms = (hook.timeout or 0) * 1000
             argv = tuple(hook.args) or (hook.path,)
             env = tuple(hook.env) or self._request.environment
-            op = ops.RunHook(hook.path, argv, env, timeout_ms, self._request.state, pid_of)
+            op = ops.RunHook(hook.path, argv, env, timeout_ms, state, pid_of)
             self._b.add(actor, op, hook.pointer, HOOKS_ANCHOR, about=kind)
 
     def _program(self, process: "ProcessSteps | None") -> None:
@@ -164,7 +173,8 @@ class _Create:
         if request.gate:
             b.add(ops.INIT, ops.Gate(b.inherited("gate")), "", "runtime.md#runtimeStart")
         if self._config.hooks is not None:
-            self._hooks(ops.INIT, self._config.hooks.start_container, "startContainer", ops.PID_OF_SELF)
+            hooks = self._config.hooks.start_container
+            self._hooks(ops.INIT, hooks, "startContainer", request.created_state, ops.PID_OF_SELF)
         if request.idle:
             null = b.slot()
             b.add(ops.INIT, ops.Open(null, "/dev/null", O_RDWR))

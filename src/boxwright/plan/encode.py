@@ -11,10 +11,13 @@ The three sections follow the header and each other without gaps, up to the tota
 `native/plan.h` reads it, checking every length; it trusts nothing in it.
 """
 
-from struct import pack
+from struct import Struct, pack
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from typing import Any
+
     from boxwright.plan.ops import Plan, Step
 
 MAGIC = b"BXP1"
@@ -23,23 +26,34 @@ SOFT = 1
 MAX_SLOTS = 1024
 
 
-def _argument(value: object) -> bytes:
-    if isinstance(value, int):
-        return pack("<q", value)
-    if isinstance(value, str):
-        value = value.encode("utf-8", "surrogateescape")
-    if isinstance(value, bytes):
-        return pack("<I", len(value)) + value + b"\0"
-    if isinstance(value, tuple):
-        return pack("<I", len(value)) + b"".join(map(_argument, value))
-    raise TypeError(f"no wire type for {value!r}")
+_NUMBER = Struct("<q").pack
+_LENGTH = Struct("<I").pack
+_HEAD = Struct("<HHI").pack
+
+
+def _put(parts: "list[bytes]", values: "Iterable[Any]") -> None:
+    """Append the wire form of each value."""
+    for value in values:
+        kind = type(value)
+        if kind is int or kind is bool:
+            parts.append(_NUMBER(value))
+        elif kind is str or kind is bytes:
+            data = value if kind is bytes else value.encode("utf-8", "surrogateescape")
+            parts += (_LENGTH(len(data)), data, b"\0")
+        elif kind is tuple:
+            parts.append(_LENGTH(len(value)))
+            _put(parts, value)
+        else:
+            raise TypeError(f"no wire type for {value!r}")
 
 
 def encode_step(step: "Step") -> bytes:
     """One step as bytes."""
     op = step.op
-    payload = b"".join([_argument(getattr(op, field)) for field in op._fields])
-    return pack("<HHI", op.CODE, SOFT if step.soft else 0, len(payload)) + payload
+    parts: list[bytes] = []
+    _put(parts, [getattr(op, field) for field in op._fields])
+    payload = b"".join(parts)
+    return _HEAD(op.CODE, SOFT if step.soft else 0, len(payload)) + payload
 
 
 def encode(plan: "Plan") -> bytes:

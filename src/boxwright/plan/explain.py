@@ -33,6 +33,9 @@ _SERVING = (
 )
 
 
+REFUSED, FORGOTTEN, KEPT = "read-only", "writes go with the box", "writes stay on the host"
+
+
 class Line(Record):
     """One step: what it does, which line of config.json asked for it, where the standard defines it.
 
@@ -57,14 +60,17 @@ class Stage(Record):
 
 
 class Explanation(Record):
-    """Everything: the program, the walls around it and what crosses them, and the steps in the order of time."""
+    """Everything: the program, the walls around it and what crosses them, and the steps in the order of time.
+
+    `root_writes` says what becomes of writes to the root file system: REFUSED, FORGOTTEN or KEPT.
+    """
 
     program: str
     cwd: str
     user: str
     terminal: bool
     root: str
-    root_readonly: bool
+    root_writes: str
     hostname: str
     walls: Walls
     stages: tuple[Stage, ...]
@@ -79,7 +85,7 @@ def explain(plan: "Plan", config: "Config", facts: "HostFacts") -> Explanation:
         user=_user(config, facts),
         terminal=bool(process and process.terminal),
         root=root.path if root else "",
-        root_readonly=bool(root and root.readonly),
+        root_writes=_root_writes(plan, readonly=bool(root and root.readonly)),
         hostname=config.hostname or "",
         walls=walls_of(plan, config),
         stages=_stages(plan),
@@ -99,6 +105,19 @@ def _user(config: "Config", facts: "HostFacts") -> str:
     if user.uid == 0 and facts.privileged:
         return f"{inside}, which is root on the host too"
     return inside
+
+
+def _root_writes(plan: "Plan", *, readonly: bool) -> str:
+    if readonly:
+        return REFUSED
+    overlaid = (
+        isinstance(step.op, ops.FsMount) and step.op.fstype == "overlay" for step in plan.init if _of_root(step)
+    )
+    return FORGOTTEN if any(overlaid) else KEPT
+
+
+def _of_root(step: "Step") -> bool:
+    return step.pointer in {"", "/root/path"}
 
 
 # --- steps ------------------------------------------------------------------------------------------------------

@@ -103,7 +103,7 @@ _CAPTION = (
 def _lead(explanation: "Explanation") -> str:
     parts = [explanation.user, f"in {explanation.cwd}" if explanation.cwd else ""]
     parts += ["with a terminal" if explanation.terminal else "", f"root {explanation.root}"]
-    parts.append("read-only" if explanation.root_readonly else "writable")
+    parts.append(explanation.root_writes)
     parts.append(f"host name {explanation.hostname}" if explanation.hostname else "")
     return " · ".join(part for part in parts if part)
 

@@ -3,6 +3,7 @@
 from html import escape
 
 from boxwright._record import Record
+from boxwright.plan.explain import KEPT
 from boxwright.plan.walls import OWN, SHARED
 
 TYPE_CHECKING = False
@@ -95,8 +96,8 @@ def _count_words(names: str) -> str:
 def crossings(explanation: "Explanation") -> tuple[list[Crossing], list[Crossing]]:
     """What goes through the walls: files on the left, everything else on the right."""
     walls = explanation.walls
-    readonly = explanation.root_readonly
-    left = [Crossing(f"/ is {explanation.root}", "read" if readonly else "write", "the root file system")]
+    kind = "write" if explanation.root_writes == KEPT else "read"
+    left = [Crossing(f"/ is {explanation.root}", kind, f"the root file system: {explanation.root_writes}")]
     for row in walls.mounts:
         if row.crossing:
             kind = "write" if row.writable or row.partly else "read"

@@ -35,8 +35,7 @@ class _Text:
         yield self._paint("1", f"`{found.program}`" if found.program else "no program")
         if found.user:
             yield f"  as {found.user}, in `{found.cwd}`{', with a terminal' if found.terminal else ''}"
-        readonly = "read-only" if found.root_readonly else "writable: what it writes stays there"
-        yield f"  root `{found.root}` ({readonly})"
+        yield f"  root `{found.root}`: {found.root_writes}"
         if found.hostname:
             yield f"  host name `{found.hostname}`"
 

@@ -12,7 +12,10 @@ from boxwright.spec.constants import (
     MOUNT_ATTR_IDMAP,
     MOUNT_ATTR_RDONLY,
     MOUNT_OPTIONS,
+    MS_PRIVATE,
     MS_REC,
+    MS_SHARED,
+    MS_SLAVE,
     SUPERBLOCK_PARAMETERS,
     fold_attribute,
 )
@@ -98,6 +101,15 @@ def _fold_superblock(data: dict[str, int], entry: "tuple[str, int, int]", index:
         data[name] = index
 
 
+def leave_peers(linux: "Linux | None") -> int:
+    """How mounts copied from the host leave their peer groups: as slaves, or without any tie where the root has none.
+
+    A shared root is one of a peer group of its own, not the host's (config-linux.md#configLinuxRootfsMountPropagation).
+    """
+    wanted = (linux.rootfs_propagation if linux else None) or ""
+    return MS_PRIVATE if wanted.endswith(("private", "unbindable")) else MS_SLAVE
+
+
 def clean_path(path: str) -> str:
     """The path, absolute and without `.`, `..` and doubled slashes, as seen from the container's root."""
     parts: list[str] = []
@@ -137,14 +149,29 @@ class Mounts:
         if options.remount or not options.bind:
             return ops.NO_SLOT
         mapped = self._userns(mount, options)
-        if self._source_actor != ops.OUTER and mapped == ops.NO_SLOT:
+        outward = self._propagates_outward(options)
+        if self._source_actor != ops.OUTER and mapped == ops.NO_SLOT and not outward:
             return ops.NO_SLOT
         tree = self._tree_of(ops.OUTER, mount, options)
+        if not outward:
+            self._detach_from_host(mount, tree)
         if mapped != ops.NO_SLOT:
             recursive = int(options.idmap == 2)
             op = ops.SetAttr(tree, MOUNT_ATTR_IDMAP, 0, 0, mapped, recursive)
             self._b.add(ops.OUTER, op, mount.pointer, "config.md#configPOSIXMounts", about=mount.destination)
         return tree
+
+    def _propagates_outward(self, options: Options) -> bool:
+        """Mounts made in the box appear on the host only where the mount is shared and the root is to be, too."""
+        wanted = (self._linux.rootfs_propagation if self._linux else None) or ""
+        shared = options.propagation and options.propagation[-1] & MS_SHARED
+        return self._facts.privileged and wanted.endswith("shared") and bool(shared)
+
+    def _detach_from_host(self, mount: "Mount", tree: int) -> None:
+        """A copy of a shared tree is its peer: what the box mounted there would be mounted on the host as well."""
+        away = leave_peers(self._linux)
+        op = ops.SetAttr(tree, 0, 0, away, ops.NO_SLOT, 1)
+        self._b.add(ops.OUTER, op, mount.at("source"), "config-linux.md#configLinuxRootfsMountPropagation")
 
     def _userns(self, mount: "Mount", options: Options) -> int:
         """The slot of a user namespace with the mount's id maps, or NO_SLOT for none."""

@@ -27,7 +27,7 @@ class RootSource(Record):
     """Where the container's root file system comes from.
 
     A plain directory; or with `stage` (an existing empty directory of ours) an overlay whose lower directories are
-    `lowers`, top first, and whose upper one is a tmpfs of `size_bytes`, or the directory `upper`.
+    `lowers`, top first, and whose upper one is a tmpfs of `size_bytes` (0: the kernel's default).
 
     A user namespace cannot overlay a tree with mounts in it. There the root is a tmpfs, `branches` (name, path) are
     overlaid one by one, `links` (name, target) made again, and `binds` bound read-only from `path`.
@@ -37,8 +37,7 @@ class RootSource(Record):
     stage: str = ""
     lowers: tuple[str, ...] = ()
     size_bytes: int = 0
-    upper: str = ""
-    work: str = ""
+    mapped: bool = False  # show the files by the container's id maps, as if they were its own
     branches: tuple[tuple[str, str], ...] = ()
     links: tuple[tuple[str, str], ...] = ()
     binds: tuple[str, ...] = ()
@@ -53,6 +52,7 @@ class Request(Record):
     placement: "CgroupPlacement"
     site: "CgroupSite"
     state: tuple[str, str]  # the text of the state around the pid, status `creating`
+    created_state: tuple[str, str] = ("", "")  # the same, status `created`: for hooks of start
     environment: tuple[str, ...] = ()  # for hooks that name none of their own
     seccomp: bytes = b""
     gate: bool = False  # wait for `start`; else execute at once

@@ -3,9 +3,22 @@
 import os
 
 from boxwright.plan import ops
+<<<<<<< HEAD
 from boxwright.plan.mounts import clean_path, fold
+from boxwright.plan.namespaces import MAPS_ANCHOR, is_new, map_text
+from boxwright.spec.constants import (
+    MOUNT_ATTR_IDMAP,
+    MOUNT_ATTR_RDONLY,
+    MS_PRIVATE,
+    MS_REC,
+    MS_SLAVE,
+    ROOTFS_PROPAGATIONS,
+)
+=======
+from boxwright.plan.mounts import clean_path, fold, leave_peers
 from boxwright.plan.namespaces import is_new
 from boxwright.spec.constants import MOUNT_ATTR_RDONLY, MS_PRIVATE, MS_REC, MS_SLAVE, ROOTFS_PROPAGATIONS
+>>>>>>> conform
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -13,7 +26,7 @@ if TYPE_CHECKING:
 
     from boxwright.plan.builder import Builder
     from boxwright.plan.request import HostFacts, Request, RootSource
-    from boxwright.spec.types import Config, Device, IDMapping
+    from boxwright.spec.types import Config, Device, IDMapping, Linux
 
 ROOT_ANCHOR = "config.md#configRoot"
 DEVICES_ANCHOR = "config-linux.md#configLinuxDevices"
@@ -57,14 +70,32 @@ class Rootfs:
         self._own_mounts = self._linux is not None and any(n.type == "mount" for n in self._linux.namespaces)
         self._may_mknod = facts.privileged and not is_new(self._linux, "user")
         self._tree = ops.NO_SLOT
+        self._lower = ops.NO_SLOT
+        self._shelf = ops.NO_SLOT
         self._nodes: dict[str, int] = {}  # trees of device nodes that the outer made, by pointer
         self.slot = b.slot()
 
     def compile_sources(self) -> None:
         """The outer's part: in a user namespace nobody can make a node, so the configured ones are made outside."""
         linux = self._linux
-        if linux is None or self._may_mknod or not self._facts.privileged or not linux.devices:
+        if linux is None or self._may_mknod or not self._facts.privileged:
             return
+        if self._request.root.mapped:
+            self._compile_mapped(linux)
+        if linux.devices:
+            self._compile_nodes(linux)
+
+    def _compile_mapped(self, linux: "Linux") -> None:
+        """The lower layer of the overlay, whose owners are mapped as the container's users are."""
+        b, userns, root = self._b, self._b.slot(), self._request.root
+        self._lower = b.slot()
+        op = ops.Userns(userns, map_text(linux.uid_mappings), map_text(linux.gid_mappings))
+        b.add(ops.OUTER, op, "/linux/uidMappings", MAPS_ANCHOR)
+        b.add(ops.OUTER, ops.OpenTree(self._lower, ops.AT_HOST, root.path, 0), "/root/path", ROOT_ANCHOR)
+        mapped = ops.SetAttr(self._lower, MOUNT_ATTR_IDMAP, 0, 0, userns, 0)
+        b.add(ops.OUTER, mapped, "/root/path", MAPS_ANCHOR, about="root filesystem")
+
+    def _compile_nodes(self, linux: "Linux") -> None:
         b, shelf = self._b, self._b.slot()
         b.add(ops.OUTER, ops.FsMount(shelf, "tmpfs", ("source=devices", "mode=755"), 0), about="device nodes")
         for index, device in enumerate(linux.devices):
@@ -80,14 +111,19 @@ class Rootfs:
         """Whether the box has a mount table that is not the host's."""
         return self._own_mounts
 
-    def compile_entry(self) -> None:
-        """From the host's mount table to the new root attached."""
-        b, path = self._b, self._request.root.path
+    def compile_stage(self) -> None:
+        """What comes before the init changes its user: the host's mount table left, and the stage of an overlay.
+
+        The way to the stage may be open to the runtime's user alone. From then on it is the current directory, and
+        its parts are named from there.
+        """
         if not self._own_mounts:
-            b.add(ops.INIT, ops.Open(self.slot, path, O_PATH | O_DIRECTORY), "/root/path", ROOT_ANCHOR)
             return
+<<<<<<< HEAD
         wanted = (self._linux.rootfs_propagation if self._linux else None) or ""
         away = MS_PRIVATE if wanted.endswith(("private", "unbindable")) else MS_SLAVE
+=======
+        away = leave_peers(self._linux)
         b.add(ops.INIT, ops.SetPropagation("/", away | MS_REC), "/linux/rootfsPropagation", PROPAGATION_ANCHOR)
         self._tree = b.slot()
         if self._request.root.stage:
@@ -97,41 +133,64 @@ class Rootfs:
         b.add(ops.INIT, ops.AttachRoot(self._tree, path, self.slot), "/root/path", ROOT_ANCHOR)
 
     def _compile_overlay(self) -> None:
+>>>>>>> conform
         b, root = self._b, self._request.root
-        upper, work = root.upper, root.work
+        b.add(ops.INIT, ops.SetPropagation("/", away | MS_REC), "/linux/rootfsPropagation", PROPAGATION_ANCHOR)
+        if not root.stage:
+            return
+        scratch, self._shelf = b.slot(), b.slot()
+        size = (f"size={root.size_bytes}",) if root.size_bytes else ()
+        params = ("source=boxwright", "mode=755", "uid=0", "gid=0", *size)
+        b.add(ops.INIT, ops.FsMount(scratch, "tmpfs", params, 0), about="overlay")
+        b.add(ops.INIT, ops.AttachRoot(scratch, root.stage, self._shelf), about="overlay")
+        b.add(ops.INIT, ops.SetCwd(root.stage, 0), about="overlay")
+
+    def compile_entry(self) -> None:
+        """The new root, made where it has to be made, and attached."""
+        b, root = self._b, self._request.root
+        if not self._own_mounts:
+            b.add(ops.INIT, ops.Open(self.slot, root.path, O_PATH | O_DIRECTORY), "/root/path", ROOT_ANCHOR)
+            return
+        self._tree = b.slot()
         if root.branches or root.links or root.binds:
             self._compile_branches(root)
-            return
-        if not upper:
-            scratch, scratch_root = b.slot(), b.slot()
-            size = (f"size={root.size_bytes}",) if root.size_bytes else ()
-            b.add(ops.INIT, ops.FsMount(scratch, "tmpfs", ("source=boxwright", "mode=755", *size), 0), about="overlay")
-            b.add(ops.INIT, ops.AttachRoot(scratch, root.stage, scratch_root), about="overlay")
-            for name in ("upper", "work", "root"):
-                b.add(ops.INIT, ops.MakeDirAt(scratch_root, name, 0o755, 0, 0), about=name)
-            upper, work = f"{root.stage}/upper", f"{root.stage}/work"
-        params: tuple[str, ...] = (*lower_params(root.lowers), f"upperdir={upper}", f"workdir={work}")
-        if not self._facts.privileged:
-            params += ("userxattr",)
-        b.add(ops.INIT, ops.FsMount(self._tree, "overlay", ("source=overlay", *params), 0), about="/")
-        b.add(ops.INIT, ops.AttachRoot(self._tree, f"{root.stage}/root" if not root.upper else root.stage, self.slot))
+        elif root.stage:
+            self._compile_overlay(root)
+        else:
+            b.add(ops.INIT, ops.OpenTree(self._tree, ops.AT_HOST, root.path, ops.RECURSIVE), "/root/path", ROOT_ANCHOR)
+            b.add(ops.INIT, ops.AttachRoot(self._tree, root.path, self.slot), "/root/path", ROOT_ANCHOR)
+
+    def _make_dirs(self, *names: str) -> None:
+        for name in names:
+            self._b.add(ops.INIT, ops.MakeDirAt(self._shelf, name, 0o755, 0, 0), about=name)
+
+    def _compile_overlay(self, root: "RootSource") -> None:
+        b, lowers = self._b, root.lowers
+        self._make_dirs("upper", "work", "root")
+        if root.mapped:
+            self._make_dirs("lower")
+            b.add(ops.INIT, ops.AttachRoot(self._lower, "lower", b.slot()), "/root/path", ROOT_ANCHOR)
+            lowers = ("lower",)
+        params = ("source=overlay", *lower_params(lowers), "upperdir=upper", "workdir=work", *self._xattrs())
+        b.add(ops.INIT, ops.FsMount(self._tree, "overlay", params, 0), "/root/path", ROOT_ANCHOR, about="/")
+        b.add(ops.INIT, ops.AttachRoot(self._tree, "root", self.slot), "/root/path", ROOT_ANCHOR)
+
+    def _xattrs(self) -> tuple[str, ...]:
+        """In a user namespace an overlay may not use the attributes of the host's root (overlayfs, `userxattr`)."""
+        return () if self._facts.privileged and not is_new(self._linux, "user") else ("userxattr",)
 
     def _compile_branches(self, root: "RootSource") -> None:
-        b, scratch, shelf = self._b, self._b.slot(), self._b.slot()
-        size = (f"size={root.size_bytes}",) if root.size_bytes else ()
-        b.add(ops.INIT, ops.FsMount(scratch, "tmpfs", ("source=boxwright", "mode=755", *size), 0), about="overlay")
-        b.add(ops.INIT, ops.AttachRoot(scratch, root.stage, shelf), about="overlay")
-        b.add(ops.INIT, ops.MakeDirAt(shelf, "root", 0o755, 0, 0), about="root")
-        b.add(ops.INIT, ops.OpenTree(self._tree, shelf, "root", 0), "/root/path", ROOT_ANCHOR)
-        b.add(ops.INIT, ops.AttachRoot(self._tree, f"{root.stage}/root", self.slot), "/root/path", ROOT_ANCHOR)
+        b = self._b
+        self._make_dirs("root")
+        b.add(ops.INIT, ops.OpenTree(self._tree, self._shelf, "root", 0), "/root/path", ROOT_ANCHOR)
+        b.add(ops.INIT, ops.AttachRoot(self._tree, "root", self.slot), "/root/path", ROOT_ANCHOR)
         for name, target in root.links:
             b.add(ops.INIT, ops.MakeSymlink(self.slot, name, target, ""), "/root/path", ROOT_ANCHOR)
         for name, path in root.branches:
-            for kind in ("upper", "work"):
-                b.add(ops.INIT, ops.MakeDirAt(shelf, f"{kind}/{name}", 0o755, 0, 0), about=name)
-            where = (f"upperdir={root.stage}/upper/{name}", f"workdir={root.stage}/work/{name}")
-            tree = b.slot()
-            op = ops.FsMount(tree, "overlay", ("source=overlay", *lower_params((path,)), *where, "userxattr"), 0)
+            self._make_dirs(f"upper/{name}", f"work/{name}")
+            tree, where = b.slot(), (f"upperdir=upper/{name}", f"workdir=work/{name}")
+            params = ("source=overlay", *lower_params((path,)), *where, *self._xattrs())
+            op = ops.FsMount(tree, "overlay", params, 0)
             b.add(ops.INIT, op, "/root/path", ROOT_ANCHOR, about=f"/{name}")
             self._place(tree, name)
         for name in root.binds:

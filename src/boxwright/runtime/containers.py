@@ -106,6 +106,10 @@ class Container:
             os.close(self._lock)
             self._lock = -1
 
+    def exists(self) -> bool:
+        """Whether its directory is there."""
+        return os.path.isdir(self.directory)
+
     def __enter__(self) -> "Self":
         if self._lock < 0:
             self.lock()
@@ -153,14 +157,12 @@ class Container:
     def write_file(self, name: str, data: bytes) -> None:
         """Write a file of the container's directory by renaming it into place."""
         temporary = self.path(f".{name}")
-        fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-        try:
-            view = memoryview(data)
-            while view:
-                view = view[os.write(fd, view) :]
-        finally:
-            os.close(fd)
+        _write(temporary, data)
         os.rename(temporary, self.path(name))
+
+    def write_config(self, data: bytes) -> None:
+        """Write the configuration into a directory without a state file yet: nobody looks at it before there is one."""
+        _write(self.path("config.json"), data)
 
     def config(self) -> "Config":
         """The configuration as it was at create."""
@@ -197,15 +199,23 @@ class Container:
         """Its directories of resctrl: those that are `joined`, were `made`, or are `owned` and go with it."""
         return tuple(self.facts.get("resctrl", {}).get(what, ()))
 
+    def has_hooks(self, kind: str) -> bool:
+        """Whether the configuration may have hooks of this kind: for who would read it for nothing else."""
+        return kind in self.facts.get("hooks", (kind,))
+
     def alive(self) -> bool:
         """Whether the init lives."""
         return bool(self.pid) and start_time(self.pid) == self.started_at
 
+    def maker_lives(self) -> bool:
+        """Whether the process that created it is still there."""
+        maker = int(self.facts.get("maker", 0))
+        return bool(maker) and start_time(maker) == self.facts.get("makerStart")
+
     def status(self, *, frozen: bool = True) -> str:
         """creating, created, running, paused or stopped (runtime.md#runtimeState)."""
         if not self.pid:
-            maker = int(self.facts.get("maker", 0))
-            return CREATING if maker and start_time(maker) == self.facts.get("makerStart") else STOPPED
+            return CREATING if self.maker_lives() else STOPPED
         if not self.alive():
             return STOPPED
         if os.path.lexists(self.path("gate")):
@@ -247,6 +257,16 @@ def _remove_directory(path: str) -> None:
     for name in os.listdir(path):
         os.unlink(os.path.join(path, name))
     os.rmdir(path)
+
+
+def _write(path: str, data: bytes) -> None:
+    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+    try:
+        view = memoryview(data)
+        while view:
+            view = view[os.write(fd, view) :]
+    finally:
+        os.close(fd)
 
 
 def state_document(container: Container, status: str, pid: int) -> "dict[str, Any]":

@@ -9,14 +9,14 @@ from boxwright.errors import BoxwrightError, ConfigError, HookError, HostError, 
 from boxwright.host import facts as host_facts
 from boxwright.host.cgroup_probe import inspect
 from boxwright.host.cgroups import destroy, kill_all
-from boxwright.host.processes import kill_and_wait, start_time
+from boxwright.host.processes import kill_and_wait, kill_child, start_time
 from boxwright.host.seccomp_cache import default_program, program_for
 from boxwright.host.spawn import Helper
 from boxwright.plan.cgroups import place
 from boxwright.plan.compile import compile_create
 from boxwright.plan.request import Request, RootSource
 from boxwright.plan.seccomp_flags import uses_notify
-from boxwright.runtime.containers import CREATING, Container, state_document
+from boxwright.runtime.containers import CREATED, CREATING, Container, state_document
 from boxwright.runtime.following import Follower, Outcome
 from boxwright.runtime.stop import run_poststop
 from boxwright.runtime.upcalls import Upcalls
@@ -82,11 +82,14 @@ class Creation:
             self.notify.close()
         self.container.unlock()
 
-    def overlay(self, root: str, size_bytes: int = 0) -> None:
-        """Use a private overlay over the directory `root`, kept in memory, as the root filesystem."""
+    def overlay(self, root: str, size_bytes: int = 0, *, mapped: bool = False) -> None:
+        """Use a private overlay over the directory `root`, kept in memory, as the root filesystem.
+
+        With `mapped` its files belong to whom they would without the container's user namespace.
+        """
         stage = self.container.path("root")
         os.mkdir(stage, 0o755)
-        self._root = RootSource(root, stage, (root,), size_bytes)
+        self._root = RootSource(root, stage, (root,), size_bytes, mapped)
         if root == "/" and not host_facts.is_privileged():
             from boxwright.host.subids import branches
 
@@ -173,7 +176,8 @@ class Creation:
     def record(self, placement: "CgroupPlacement", root: str) -> None:
         """Write down what is about to be made, before it is: whoever finds us dead can clean up by it."""
         container, maker = self.container, os.getpid()
-        container.write_file("config.json", self._document)
+        container.write_config(self._document)
+        container.keep_config(self.config)
         container.write(
             ociVersion=self.config.oci_version,
             id=container.id,
@@ -182,6 +186,8 @@ class Creation:
             created=_timestamp(),
             owner=str(os.geteuid()),
             annotations=dict(self.config.annotations),
+            process=self.config.process is not None,
+            hooks=hook_kinds(self.config),
             cgroups=placement.to_json(),
             defaultSeccomp=self.default_seccomp,
             how={
@@ -209,6 +215,7 @@ class Creation:
             placement=placement,
             site=site,
             state=state,
+            created_state=_around_pid(state_document(self.container, CREATED, 1)),
             environment=tuple(f"{name}={value}" for name, value in os.environ.items()) if config.hooks else (),
             seccomp=filter_program(self.runtime, config, self.default_seccomp),
             gate=gate,
@@ -246,6 +253,7 @@ class Making:
 
     def __init__(self, creation: Creation, helper: Helper, *, gate: bool) -> None:
         self._runtime = creation.runtime
+        self._creation = creation
         self._helper = helper
         self._gate = gate
         self._upcalls = Upcalls(creation.config, creation.container.placement)
@@ -276,6 +284,10 @@ class Making:
     def __exit__(self, kind: "type[BaseException] | None", *_exc: object) -> None:
         if kind is not None:
             self._take_back()
+            self._helper.abort()
+            self._follower.drop()
+            if self._helper.pid and not self._creation.container.pid:
+                kill_child(self._helper.pid)  # it was cloned, and nobody had heard of it yet
         self._upcalls.close()
         self._helper.finish()
 
@@ -285,6 +297,12 @@ class Making:
             self._upcalls.undo()
         except BoxwrightError as error:
             self._runtime.warn(error.message)
+
+
+def hook_kinds(config: "Config") -> list[str]:
+    """The kinds of hooks it has that are run after create, by those who need not know the configuration otherwise."""
+    hooks = config.hooks
+    return [kind for kind in ("poststart", "poststop") if hooks is not None and getattr(hooks, kind)]
 
 
 def filter_program(runtime: "Runtime", config: "Config", default: "Sequence[str] | None") -> bytes:

@@ -38,7 +38,7 @@ def remove(container: Container) -> None:
             thaw(container.placement)
         kill_and_wait(container.pid, container.started_at)
     kill_all(container.placement)
-    config = _config(container)
+    config = _config(container) if container.has_hooks("poststop") else None
     destroy(container.placement)
     if owned := container.resctrl("owned"):
         from boxwright.host.resctrl import remove_groups

@@ -85,9 +85,11 @@ class Joining:
         return self
 
     def __exit__(self, kind: object, *_exc: object) -> None:
-        pid = self._helper.pid
-        if kind is not None and pid:
-            kill_child(pid)
+        if kind is not None:
+            self._helper.abort()
+            self._follower.drop()
+            if self._helper.pid:
+                kill_child(self._helper.pid)
         self._helper.finish()
 
 

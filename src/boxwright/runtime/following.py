@@ -76,6 +76,12 @@ class Follower:
             )
         return Outcome(self._helper.pid, self._terminal)
 
+    def drop(self) -> None:
+        """What came will not be handed out: close the terminal."""
+        if self._terminal >= 0:
+            os.close(self._terminal)
+            self._terminal = -1
+
     def _handle(self, report: "Report") -> None:
         if report.kind == ops.CHILD_PID and self._on_pid is not None:
             self._on_pid(report.value)

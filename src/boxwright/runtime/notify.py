@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from boxwright.spec.types import Config
 
 DIRECTORY = "notify"
-MOUNT_POINT = "/run/notify"
-_NAME = "notify.sock"
+_MOUNT_POINT = "/run/notify"
+_NAME = "notify"
 _VARIABLE = "NOTIFY_SOCKET"
 # what a service may tell the manager of itself; MAINPID is ours to say, and descriptors are not handed on
 _PASSED_ON = frozenset(
@@ -49,15 +49,22 @@ def make_directory(container: "Container") -> None:
     os.mkdir(container.path(DIRECTORY), 0o755)
 
 
+def mount_point() -> str:
+    """Where the container has the directory: at the path of the manager's socket, as programs may have been told."""
+    manager = os.environ.get(_VARIABLE, "")
+    return os.path.normpath(manager) if manager.startswith("/") else _MOUNT_POINT
+
+
 def with_notify(config: "Config", container: "Container") -> "Config":
     """The configuration with the directory mounted, and the variable for the program."""
     options = ("bind", "nosuid", "noexec", "nodev", "ro")
-    mount = Mount(MOUNT_POINT, "bind", container.path(DIRECTORY), options)
+    place = mount_point()
+    mount = Mount(place, "bind", container.path(DIRECTORY), options)
     config = config.replace(mounts=(*config.mounts, mount))
     if config.process is None:
         return config
     others = (entry for entry in config.process.env if not entry.startswith(f"{_VARIABLE}="))
-    env = (*others, f"{_VARIABLE}={MOUNT_POINT}/{_NAME}")
+    env = (*others, f"{_VARIABLE}={place}/{_NAME}")
     return config.replace(process=config.process.replace(env=env))
 
 
@@ -91,11 +98,11 @@ class NotifyProxy:
         ready = False
         while (message := self._receive()) is not None:
             lines = [line for line in message.split(b"\n") if line.partition(b"=")[0] in _PASSED_ON]
-            if b"READY=1" in lines:
-                ready = True
-                lines.append(b"MAINPID=%d" % self.pid)
             if lines:
                 self._send(b"\n".join(lines))
+            if b"READY=1" in lines:
+                ready = True
+                self._send(b"MAINPID=%d" % self.pid)
         return ready
 
     def until_ready(self, container: "Container") -> None:

@@ -22,31 +22,45 @@ if TYPE_CHECKING:
 def start(runtime: "Runtime", container_id: str, *, notify_socket: str = "") -> None:
     """Let a created container run its program, and run the poststart hooks once it does.
 
+<<<<<<< HEAD
     With the `notify_socket` of a service manager, to a container that was created with one, this waits until the
     program says that it is ready (sd_notify(3)), or ends, and passes on what it says until then.
 
     Raises StateError if it is not created, ConfigError if it has no process, HookError or HostError if a hook or the
     execution fails; the container is stopped then.
+=======
+    Raises StateError if it is not created, ConfigError if it has no process, HostError if the execution fails: the
+    container is stopped then. Where a hook fails (HookError) it is destroyed, and the poststop hooks run.
+>>>>>>> conform
     """
     with Container.find(runtime, container_id) as container:
         status = container.status()
         if status != CREATED:
             raise StateError(container_id, status, CREATED)
-        config = container.config()
-        if config.process is None:
+        if not container.facts.get("process", True):
             from boxwright.errors import ConfigError, Problem
 
             raise ConfigError([Problem("/process", "is required by start", "runtime.md#runtimeStart")])
+<<<<<<< HEAD
         notify = _open_notify(container, notify_socket)
         try:
-            _open_gate(container, config)
-            run_poststart(container, config)
+            _open_gate(container)
+            if container.has_hooks("poststart"):
+                run_poststart(container, container.config())
             if notify is not None:
                 container.unlock()  # the others need not wait with us
                 notify.until_ready(container)
         finally:
             if notify is not None:
                 notify.close()
+=======
+        try:
+            _open_gate(container, config)
+        except HookError:
+            _destroy(container)
+            raise
+        run_poststart(container, config)
+>>>>>>> conform
 
 
 def _open_notify(container: Container, notify_socket: str) -> "NotifyProxy | None":
@@ -57,37 +71,38 @@ def _open_notify(container: Container, notify_socket: str) -> "NotifyProxy | Non
     return NotifyProxy(container, notify_socket)
 
 
-def _open_gate(container: Container, config: "Config") -> None:
+def _open_gate(container: Container) -> None:
     try:
         gate = container.knock()
     except OSError:
         raise StateError(container.id, container.status(), CREATED) from None
     os.unlink(container.path("gate"))
     try:
-        _wait_for_execution(container, config, gate)
+        _wait_for_execution(container, gate)
     finally:
         gate.close()
 
 
-def _wait_for_execution(container: Container, config: "Config", gate: "socket") -> None:
+def _wait_for_execution(container: Container, gate: "socket") -> None:
     while (report := receive(gate)) is not None:
         if report.kind in {ops.ERROR, ops.HOOK_FAILED}:
             kill_and_wait(container.pid, container.started_at)
-            raise _failure(container, config, report)
+            raise _failure(container, report)
         if report.kind == ops.WARNING:
-            container.runtime.warn(_failure(container, config, report).message)
+            container.runtime.warn(_failure(container, report).message)
 
 
-def _failure(container: Container, config: "Config", report: "Report") -> BoxwrightError:
+def _failure(container: Container, report: "Report") -> BoxwrightError:
     """The plan is not kept: it is compiled again to tell what step it was."""
     from boxwright.runtime.following import failure
     from boxwright.runtime.recompile import plan_of
 
+    config = container.config()
     return failure(plan_of(container, config), config, report)
 
 
 def run_poststart(container: Container, config: "Config") -> None:
-    """Run the poststart hooks; if one fails the container is stopped (runtime.md#runtimeLifecycle, step 9)."""
+    """Run the poststart hooks; if one fails the container is destroyed (runtime.md#runtimeLifecycle, step 9)."""
     hooks = config.hooks.poststart if config.hooks else ()
     if not hooks:
         return
@@ -98,5 +113,12 @@ def run_poststart(container: Container, config: "Config") -> None:
         try:
             run_hook("poststart", hook, state)
         except HookError:
-            kill_and_wait(container.pid, container.started_at)
+            _destroy(container)
             raise
+
+
+def _destroy(container: Container) -> None:
+    """Stop the container and go on where delete would (runtime.md#runtimeLifecycle, steps 12 and 13)."""
+    from boxwright.runtime.delete import remove
+
+    remove(container)

@@ -190,15 +190,15 @@ SUPERBLOCK_PARAMETERS: dict[int, tuple[str, str | None]] = {
     MS_MANDLOCK: ("mand", "nomand"),
 }
 
-# linux.rootfsPropagation; engines write the recursive forms, which mean the same here
+# linux.rootfsPropagation; engines write the recursive forms too, which are for every mount of the box
 ROOTFS_PROPAGATIONS = {
-    "shared": MS_SHARED | MS_REC,
+    "shared": MS_SHARED,
     "rshared": MS_SHARED | MS_REC,
-    "slave": MS_SLAVE | MS_REC,
+    "slave": MS_SLAVE,
     "rslave": MS_SLAVE | MS_REC,
-    "private": MS_PRIVATE | MS_REC,
+    "private": MS_PRIVATE,
     "rprivate": MS_PRIVATE | MS_REC,
-    "unbindable": MS_UNBINDABLE | MS_REC,
+    "unbindable": MS_UNBINDABLE,
     "runbindable": MS_UNBINDABLE | MS_REC,
 }
 

@@ -1,10 +1,10 @@
 """JSON text in and out, on the C scanner and encoder alone: `import json` would bring `re` and `enum`.
 
+`_json` is imported where it is used: a command whose modules are held ready in memory can hold no extension module.
+
 Reading is strict: UTF-8 without a byte order mark, no duplicate names (glossary.md#glossaryJson), no `NaN` or
 `Infinity`, nothing after the document.
 """
-
-import _json
 
 from boxwright.errors import ConfigError, Problem
 from boxwright.spec.kinds import pointer_token
@@ -85,6 +85,8 @@ def read_document(data: bytes, source: str) -> "tuple[JSON, list[Problem]]":
 
 
 def _scan(reading: _Reading, text: str) -> "tuple[JSON, int]":
+    import _json
+
     make_scanner: Any = _json.make_scanner
     start = _skip_blank(text, 0)
     try:
@@ -166,6 +168,8 @@ def _refuse(value: object) -> "NoReturn":
 
 
 def _make_encoder() -> "Encoder":
+    import _json
+
     # markers, default, encoder, indent, key separator, item separator, sort keys, skip keys, allow NaN
     make: Any = _json.make_encoder
     encoder: Encoder = make(None, _refuse, _json.encode_basestring_ascii, None, ":", ",", False, False, False)
@@ -185,7 +189,8 @@ def encode_json(value: object, *, indent: int | None = None) -> str:
 def _indented(value: object, line: str, step: str, scalar: "Encoder") -> str:
     deeper = line + step
     if isinstance(value, dict) and value:
-        quote = _json.encode_basestring_ascii
+        from _json import encode_basestring_ascii as quote
+
         parts = [f"{quote(name)}: {_indented(below, deeper, step, scalar)}" for name, below in value.items()]
         return "{" + deeper + f",{deeper}".join(parts) + line + "}"
     if isinstance(value, (list, tuple)) and value:

@@ -1,0 +1,1 @@
+"""How fast it is, beside the floor and the peers, measured in one run."""

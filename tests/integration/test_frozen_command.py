@@ -1,0 +1,96 @@
+"""The command that has loaded already (native/launcher.c): it does what the script does, and notices new sources."""
+
+import os
+import shutil
+import signal
+import subprocess
+from pathlib import Path
+
+import pytest
+
+import lacks
+from fixtures_runtime import REPOSITORY
+from loaded import SOURCE, base_python
+
+LAUNCHER = REPOSITORY / "native/build/launcher"
+FELL_BACK = 99
+
+
+@pytest.fixture(scope="module")
+def frozen(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A frozen command of a package of its own, whose fallback only says by its status that it was taken."""
+    lacks.need("native/build/launcher", LAUNCHER.exists())
+    directory = tmp_path_factory.mktemp("frozen")
+    shutil.copytree(SOURCE / "boxwright", directory / "src/boxwright", ignore=shutil.ignore_patterns("__pycache__"))
+    target, unfrozen = directory / "boxwright", directory / "unfrozen"
+    tool = REPOSITORY / "tools/make-launcher"
+    words = ("--freeze", LAUNCHER, unfrozen, target, directory / "src")
+    made = subprocess.run([base_python(), tool, *words], check=True, capture_output=True, text=True)
+    assert made.stderr == ""
+    unfrozen.write_text(f"#!/bin/sh\nexit {FELL_BACK}\n")
+    return target
+
+
+def run(command: Path, *words: str, **settings: object) -> subprocess.CompletedProcess[str]:
+    pipes = {"capture_output": True, "text": True, "errors": "surrogateescape"}
+    return subprocess.run([command, *words], timeout=30, check=False, **pipes, **settings)
+
+
+def test_it_starts_without_the_script(frozen: Path) -> None:
+    done = run(frozen, "--version")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith("boxwright version")
+
+
+@pytest.mark.parametrize("words", [("features",), ("help",), ("state", "no-such-box"), ("spec", "--nonsense")])
+def test_it_says_what_the_script_says(frozen: Path, boxwright_command: str, words: tuple[str, ...]) -> None:
+    """Modules that are not held are imported as ever, those that libraries bring too."""
+    script = Path(f"{boxwright_command}-unfrozen")
+    lacks.need("the script beside the command", script.exists())
+    ours, theirs = run(frozen, *words), run(script, *words)
+    assert (ours.returncode, ours.stdout, ours.stderr) == (theirs.returncode, theirs.stdout, theirs.stderr)
+
+
+def test_its_arguments_and_environment_are_those_of_this_start(frozen: Path) -> None:
+    done = run(frozen, "state", "ä\udcff", env={"XDG_RUNTIME_DIR": "/nowhere", "BOXWRIGHT_ROOTLESS": "1"})
+    assert done.returncode == 1
+    assert "ä\udcff" in done.stderr
+    listed = run(frozen, "list", env={"XDG_RUNTIME_DIR": "/nowhere", "BOXWRIGHT_ROOTLESS": "1"})
+    assert listed.returncode == 0
+
+
+def test_an_interrupt_is_heeded_unless_it_was_ignored(frozen: Path, tmp_path: Path) -> None:
+    """An interpreter that starts anew leaves an ignored SIGINT ignored."""
+    fifo = tmp_path / "config"
+    os.mkfifo(fifo)
+    waiting = f"exec {frozen} validate {fifo}"  # for somebody to write
+    for script, wanted in ((waiting, "130"), (f"trap '' INT; {waiting}", "1")):
+        process = subprocess.Popen(["sh", "-c", script], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        try:
+            writer = os.open(fifo, os.O_WRONLY)  # returns once it reads
+            process.send_signal(signal.SIGINT)
+            if wanted != "130":
+                os.write(writer, b"{}")
+            os.close(writer)
+            assert str(process.wait(10)) == wanted
+        finally:
+            process.kill()
+            process.wait()
+
+
+def test_it_falls_back_on_the_script_when_a_source_has_changed(frozen: Path) -> None:
+    source = frozen.parent / "src/boxwright/errors.py"
+    before = source.stat()
+    os.utime(source, ns=(before.st_atime_ns, before.st_mtime_ns + 1))
+    assert run(frozen, "--version").returncode == FELL_BACK
+    os.utime(source, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert run(frozen, "--version").returncode == 0
+
+
+def test_where_no_launcher_was_built_the_command_is_the_script(tmp_path: Path) -> None:
+    target, unfrozen = tmp_path / "boxwright", tmp_path / "unfrozen"
+    words = ("--freeze", tmp_path / "none", unfrozen, target, SOURCE)
+    tool = REPOSITORY / "tools/make-launcher"
+    made = subprocess.run([base_python(), tool, *words], check=True, capture_output=True, text=True)
+    assert "was not built" in made.stderr
+    assert run(target, "--version").stdout.startswith("boxwright version")

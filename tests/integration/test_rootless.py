@@ -1,0 +1,137 @@
+"""Without root: with and without the mapping tools, over the host's root and over a directory."""
+
+import os
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+import lacks
+from fixtures_roots import open_parents
+from fixtures_runtime import Json, default_config
+
+pytestmark = pytest.mark.root  # to become somebody else, and to have that user known
+
+UID, FIRST, COUNT = 54321, 2_100_000_000, 65536
+Call = Callable[..., "subprocess.CompletedProcess[str]"]
+
+
+@pytest.fixture
+def home(boxwright_command: str, tmp_path: Path) -> Path:
+    """A directory of the user's own, and the way to it open."""
+    reachable = all(parent.stat().st_mode & 0o001 for parent in Path(boxwright_command).resolve().parents)
+    lacks.need("a checkout that other users can reach", reachable)
+    path = tmp_path / "home"
+    path.mkdir()
+    open_parents(path)
+    os.chown(path, UID, UID)
+    return path
+
+
+@pytest.fixture
+def call(boxwright_command: str, home: Path, tmp_path: Path) -> Call:
+    """Run the command as a user without privileges, who is in /etc/subuid only if `ranges`.
+
+    The files that say so are laid over the host's in a mount namespace of the call's own.
+    """
+    files = {
+        "passwd": Path("/etc/passwd").read_text() + f"boxtest:x:{UID}:{UID}::{home}:/bin/sh\n",
+        "subuid": f"boxtest:{FIRST}:{COUNT}\n",
+        "subgid": f"boxtest:{FIRST}:{COUNT}\n",
+        "none": "",
+    }
+    for name, text in files.items():
+        (tmp_path / name).write_text(text)
+
+    out, err = tmp_path / "out", tmp_path / "err"  # not pipes: a created container keeps them open
+
+    def run(*words: str | Path, ranges: bool = True) -> "subprocess.CompletedProcess[str]":
+        ids = ("subuid", "subgid") if ranges else ("none", "none")
+        pairs = (("passwd", "passwd"), (ids[0], "subuid"), (ids[1], "subgid"))
+        binds = " && ".join(f"mount --bind {tmp_path / source} /etc/{target}" for source, target in pairs)
+        become = f"setpriv --reuid {UID} --regid {UID} --clear-groups --inh-caps=-all"
+        script = f'{binds} && exec {become} env -i PATH="$PATH" XDG_RUNTIME_DIR={home} "$@"'
+        command = ["unshare", "--mount", "sh", "-c", script, "sh", boxwright_command, *map(str, words)]
+        with out.open("wb") as stdout, err.open("wb") as stderr:
+            done = subprocess.run(
+                command, cwd=home, stdin=subprocess.DEVNULL, stdout=stdout, stderr=stderr, timeout=60, check=False
+            )
+        return subprocess.CompletedProcess(command, done.returncode, out.read_text(), err.read_text())
+
+    return run
+
+
+def answer(done: "subprocess.CompletedProcess[str]") -> str:
+    assert (done.returncode, done.stderr) == (0, ""), done
+    return done.stdout.strip()
+
+
+def test_the_caller_is_root_in_the_box_and_nobody_outside(call: Call) -> None:
+    found = answer(call("run", "--", "sh", "-c", "id -u; cat /proc/self/uid_map")).split()
+    assert found == ["0", "0", str(UID), "1", "1", str(FIRST), str(COUNT)]
+
+
+def test_without_subordinate_ids_there_is_only_root(call: Call) -> None:
+    found = answer(call("run", "--", "cat", "/proc/self/uid_map", ranges=False)).split()
+    assert found == ["0", str(UID), "1"]
+
+
+def test_further_users_of_the_box_are_subordinate_ids(call: Call, home: Path) -> None:
+    answer(call("run", "--rw", home, "--", "sh", "-c", "touch mine theirs && chown 33:33 theirs"))
+    assert ((home / "mine").stat().st_uid, (home / "theirs").stat().st_uid) == (UID, FIRST + 32)
+
+
+def test_the_hosts_root_is_seen_and_not_written(call: Call) -> None:
+    found = answer(call("run", "--", "sh", "-c", "echo changed > /usr/.box && cat /usr/.box && ls /bin/sh"))
+    assert found.split() == ["changed", "/bin/sh"]
+    assert not Path("/usr/.box").exists()
+
+
+def test_a_directory_as_root(call: Call, home: Path, busybox_root: Path) -> None:
+    root = home / "root"
+    subprocess.run(["cp", "-a", busybox_root, root], check=True)
+    subprocess.run(["chown", "-hR", f"{UID}:{UID}", root], check=True)
+    assert answer(call("run", "--rootfs", root, "--", "sh", "-c", "touch /new && ls /new")) == "/new"
+    assert not (root / "new").exists()
+
+
+def rootless_bundle(home: Path, root: Path, **changes: object) -> Path:
+    from json import dumps
+
+    config: Json = default_config("/bin/sleep", "60", **changes)
+    config["linux"]["namespaces"].append({"type": "user"})
+    mapping = [{"containerID": 0, "hostID": UID, "size": 1}]
+    config["linux"] |= {"uidMappings": mapping, "gidMappings": mapping}
+    bundle = home / "bundle"
+    bundle.mkdir()
+    config["root"] = {"path": str(root)}
+    (bundle / "config.json").write_text(dumps(config))
+    os.chown(bundle, UID, UID)
+    return bundle
+
+
+def test_the_operations_of_a_bundle(call: Call, home: Path, busybox_root: Path) -> None:
+    bundle = rootless_bundle(home, busybox_root)
+    answer(call("create", "--bundle", bundle, "c1"))
+    try:
+        answer(call("start", "c1"))
+        assert answer(call("exec", "c1", "id", "-u")) == "0"
+        assert answer(call("list", "--quiet")) == "c1"
+    finally:
+        answer(call("delete", "--force", "c1"))
+    assert sorted(p.name for p in (home / "boxwright").iterdir() if not p.name.startswith(".")) == []
+
+
+def test_a_limit_that_cannot_be_enforced_is_refused_before_anything_is_made(call: Call, home: Path) -> None:
+    done = call("run", "--memory", "100m", "--", "true")
+    assert (done.returncode, done.stdout) == (1, "")
+    first = done.stderr.splitlines()[0]
+    assert first.startswith("error: `/linux/resources/memory` is not supported by the `linux` box here"), done
+    assert not [p for p in (home / "boxwright").iterdir() if not p.name.startswith(".")]
+
+
+def test_the_hosts_network_can_be_shared(call: Call) -> None:
+    outside = sorted(os.listdir("/sys/class/net"))
+    assert sorted(answer(call("run", "--network", "host", "--", "ls", "/sys/class/net")).split()) == outside
+    assert answer(call("run", "--", "ls", "/sys/class/net")) == "lo"
