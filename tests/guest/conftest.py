@@ -9,9 +9,9 @@ import os
 from pathlib import Path
 
 import pytest
+from machine import Machine
 
 from fixtures_runtime import REPOSITORY
-from machine import Machine
 
 collect_ignore = [] if "GUEST_PHASE" in os.environ else ["inside"]
 

@@ -14,9 +14,10 @@ from pathlib import Path
 from py_compile import PycInvalidationMode
 from typing import Any
 
+from image import INIT_PATH, PYTHON, guest_image, make_disk
+
 import lacks
 from fixtures_runtime import REPOSITORY
-from image import INIT_PATH, PYTHON, guest_image, make_disk
 
 QEMU = "qemu-system-x86_64"
 MEMORY_MIB = 1024

@@ -1,7 +1,6 @@
 """What the tests in the guest found."""
 
 import pytest
-
 from machine import Machine
 
 pytestmark = pytest.mark.guest
