@@ -4,7 +4,7 @@ from boxwright.plan import cgroups, ops
 from boxwright.plan.builder import Builder
 from boxwright.plan.cgroup_layout import CgroupEntry
 from boxwright.plan.mounts import INIT_SYSTEM_ANNOTATION, Mounts
-from boxwright.plan.namespaces import CLONE_FLAGS, compile_clone, hidden_from_birth, is_new
+from boxwright.plan.namespaces import CLONE_FLAGS, compile_clone, find, hidden_from_birth, is_new
 from boxwright.plan.process import ProcessSteps
 from boxwright.plan.request import UPCALL_NET_DEVICES, UPCALL_SYSTEMD_UNIT
 from boxwright.plan.rootfs import O_DIRECTORY, O_PATH, O_RDWR, Rootfs
@@ -38,6 +38,8 @@ class _Create:
         self._linux = config.linux
         hooks = config.hooks
         self._init_system = config.annotations.get(INIT_SYSTEM_ANNOTATION) == "true"
+        joined = find(config.linux, "cgroup")
+        self._joins_cgroup = joined is not None and bool(joined.path)
         self._runtime_hooks = bool(hooks and (hooks.prestart or hooks.create_runtime))
 
     def compile(self) -> "Plan":
@@ -78,11 +80,16 @@ class _Create:
         entry = cgroups.compile_enter(request.placement, b.next_slot)
         b.reserve(entry.next_slot)
         b.extend(ops.OUTER, entry.opens)
-        return entry
+        return entry.replace(clone_slot=ops.NO_SLOT) if self._joins_cgroup else entry
 
     def _outer_after_clone(self, process: "ProcessSteps | None") -> None:
         b = self._b
         request, layout = self._request, self._facts.cgroups
+        if self._joins_cgroup and request.placement.driver == "cgroupfs":
+            # who has joined a cgroup namespace cannot clone into a group outside of it (nsdelegate)
+            unified = request.placement.unified()
+            if unified is not None:
+                b.add(ops.OUTER, ops.WriteChildPid(f"{unified.path}/cgroup.procs"), "", cgroups.ANCHOR)
         if self._init_system:
             b.add(ops.OUTER, ops.Await(ops.INIT))  # it is in its groups: once they are another's it may not enter
             b.extend(ops.OUTER, cgroups.give_to_init(self._config, request.placement))

@@ -3,7 +3,7 @@
 from boxwright._record import Record
 from boxwright.plan import ops
 from boxwright.plan.builder import Builder
-from boxwright.plan.namespaces import CLONE_FLAGS, compile_oom_score
+from boxwright.plan.namespaces import CLONE_FLAGS, compile_oom_score, is_new
 from boxwright.plan.process import ProcessSteps, cpu_mask
 from boxwright.plan.rootfs import O_DIRECTORY, O_PATH
 
@@ -41,6 +41,9 @@ def compile_exec(process: "Process", linux: "Linux | None", facts: "HostFacts", 
     kinds = _kinds(linux)
     if not kinds & CLONE_FLAGS["mount"]:
         b.add(ops.OUTER, ops.Open(root, f"/proc/{request.pid}/root", O_PATH | O_DIRECTORY))
+    cgroup_namespace = _open_cgroup_namespace(b, linux, request)
+    if cgroup_namespace:
+        kinds &= ~CLONE_FLAGS["cgroup"]
     into, enters = _open_groups(b, request)
     affinity = process.exec_cpu_affinity
     b.add(ops.OUTER, ops.ForkJoiner())
@@ -53,7 +56,10 @@ def compile_exec(process: "Process", linux: "Linux | None", facts: "HostFacts", 
     b.add(ops.JOINER, ops.SetDumpable(0))
     if kinds:
         b.add(ops.JOINER, ops.Setns(b.inherited("pidfd"), kinds), "/linux/namespaces", ANCHOR, about="container")
-    b.add(ops.JOINER, ops.Clone(0, into), about="process")
+    attach = kinds & CLONE_FLAGS["cgroup"]
+    b.add(ops.JOINER, ops.Clone(0, ops.NO_SLOT if attach else into), about="process")
+    if attach:
+        _attach(b, request)
     steps.compile_outer(scored=True)
     if request.resctrl:
         from boxwright.plan.resctrl import join_steps
@@ -64,6 +70,9 @@ def compile_exec(process: "Process", linux: "Linux | None", facts: "HostFacts", 
     for slot in enters:
         b.add(ops.INIT, ops.WriteAt(slot, "tasks", b"0"))
     b.add(ops.INIT, ops.Await(ops.OUTER))
+    for slot in cgroup_namespace:
+        op_join = ops.Setns(slot, CLONE_FLAGS["cgroup"])
+        b.add(ops.INIT, op_join, "/linux/namespaces", ANCHOR, about="cgroup namespace")
     _arrive(b, request, kinds, root)
     if affinity is not None and affinity.final:
         op = ops.SetAffinity(cpu_mask(affinity.final))
@@ -91,6 +100,28 @@ def _kinds(linux: "Linux | None") -> int:
     for namespace in linux.namespaces if linux else ():
         kinds |= CLONE_FLAGS[namespace.type]
     return kinds
+
+
+def _open_cgroup_namespace(b: Builder, linux: "Linux | None", request: JoinRequest) -> tuple[int, ...]:
+    """The slot of the cgroup namespace, if the container has one of its own.
+
+    A tree mounted with nsdelegate, as systemd's is, lets nobody in a cgroup namespace move a process across its
+    border, and to clone into a group is such a move. So the process itself joins that namespace, once it is there.
+    """
+    if not is_new(linux, "cgroup"):
+        return ()
+    slot = b.slot()
+    b.add(ops.OUTER, ops.Open(slot, f"/proc/{request.pid}/ns/cgroup", 0))
+    return (slot,)
+
+
+def _attach(b: Builder, request: JoinRequest) -> None:
+    """Let the outer move the process, which is slower, where the cgroup namespace was joined by a path: it may belong
+    to a user namespace that has no power over the container's, which then cannot join it.
+    """
+    for version, path in request.groups:
+        if version == 2:
+            b.add(ops.OUTER, ops.WriteChildPid(f"{path}/cgroup.procs"))
 
 
 def _open_groups(b: Builder, request: JoinRequest) -> tuple[int, list[int]]:
