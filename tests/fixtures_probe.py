@@ -73,11 +73,11 @@ class Boxes:
 
     def config(self, *words: str) -> Json:
         """A configuration of the usual kind; `words` are the probe's verbs."""
-        return default_config("/bin/probe", *words)
+        return _by_id(default_config("/bin/probe", *words))
 
     def shell(self, script: str) -> Json:
         """The same with a shell script."""
-        return default_config("/bin/sh", "-c", script)
+        return _by_id(default_config("/bin/sh", "-c", script))
 
     def bundle(self, config: Json, *, copy: bool = False, writable: bool = False) -> Path:
         """A bundle of `config` on the shared root, or on a copy of it that is `writable`, or as configured."""
@@ -232,6 +232,12 @@ class Mounted:
 def mounts_in(text: str) -> dict[str, Mounted]:
     """The lines of a mountinfo by target; of several on one place the last, which is what is seen."""
     return {mount.target: mount for mount in map(Mounted, text.splitlines())}
+
+
+def _by_id(config: Json) -> Json:
+    """With the cgroups that a container has by its id: these are no other's."""
+    del config["linux"]["cgroupsPath"]
+    return config
 
 
 def status_in(text: str) -> dict[str, str]:

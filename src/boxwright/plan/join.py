@@ -37,20 +37,40 @@ def compile_exec(process: "Process", linux: "Linux | None", facts: "HostFacts", 
     b = Builder(names)
     proc, root = b.slot(), b.slot()
     steps = ProcessSteps(b, process, _joined(linux), facts, proc)
-    b.add(ops.OUTER, ops.Open(proc, "/proc", O_PATH | O_DIRECTORY))
     kinds = _kinds(linux)
+    b.add(ops.OUTER, ops.Open(proc, "/proc", O_PATH | O_DIRECTORY))
     if not kinds & CLONE_FLAGS["mount"]:
         b.add(ops.OUTER, ops.Open(root, f"/proc/{request.pid}/root", O_PATH | O_DIRECTORY))
-    cgroup_namespace = _open_cgroup_namespace(b, linux, request)
-    if cgroup_namespace:
-        kinds &= ~CLONE_FLAGS["cgroup"]
+    own_groups = _open_cgroup_namespace(b, linux, request)
     into, enters = _open_groups(b, request)
-    affinity = process.exec_cpu_affinity
+    _compile_joiner(b, process, request, kinds & ~CLONE_FLAGS["cgroup"] if own_groups else kinds, proc, into)
+    steps.compile_outer(scored=True)
+    if request.resctrl:
+        from boxwright.plan.resctrl import join_steps
+
+        b.extend(ops.OUTER, join_steps(request.resctrl))
+    b.add(ops.OUTER, ops.Post(ops.INIT))
+    _compile_entry(b, enters, own_groups)
+    _arrive(b, request, kinds, root)
+    _affinity(b, ops.INIT, process, "final")
+    if process.terminal:
+        size = process.console_size
+        height, width = (size.height, size.width) if size else (0, 0)
+        op = ops.Console(root, height, width, process.user.uid, b.inherited("console"), 0)
+        b.add(ops.INIT, op, process.at("terminal"), "config.md#configProcess")
+    steps.compile_program()
+    b.add(ops.INIT, ops.Ready())
+    steps.compile_attributes()
+    steps.compile_identity(request.seccomp, b.inherited("seccomp"), request.listener_state)
+    steps.compile_exec()
+    return b.build()
+
+
+def _compile_joiner(b: Builder, process: "Process", request: JoinRequest, kinds: int, proc: int, into: int) -> None:
+    """Who joins the namespaces, and clones the process into them."""
     b.add(ops.OUTER, ops.ForkJoiner())
     b.add(ops.JOINER, ops.DieWithParent())
-    if affinity is not None and affinity.initial:
-        op = ops.SetAffinity(cpu_mask(affinity.initial))
-        b.add(ops.JOINER, op, process.at("execCPUAffinity", "initial"), AFFINITY_ANCHOR)
+    _affinity(b, ops.JOINER, process, "initial")
     compile_oom_score(b, process, proc)
     # who is in the container must not look into the process, not even before its first step (CVE-2016-9962)
     b.add(ops.JOINER, ops.SetDumpable(0))
@@ -60,34 +80,24 @@ def compile_exec(process: "Process", linux: "Linux | None", facts: "HostFacts", 
     b.add(ops.JOINER, ops.Clone(0, ops.NO_SLOT if attach else into), about="process")
     if attach:
         _attach(b, request)
-    steps.compile_outer(scored=True)
-    if request.resctrl:
-        from boxwright.plan.resctrl import join_steps
 
-        b.extend(ops.OUTER, join_steps(request.resctrl))
-    b.add(ops.OUTER, ops.Post(ops.INIT))
+
+def _compile_entry(b: Builder, enters: list[int], own_groups: tuple[int, ...]) -> None:
+    """The process's first steps: into its groups while it is still the runtime's user."""
     b.add(ops.INIT, ops.DieWithParent())
     for slot in enters:
         b.add(ops.INIT, ops.WriteAt(slot, "tasks", b"0"))
     b.add(ops.INIT, ops.Await(ops.OUTER))
-    for slot in cgroup_namespace:
-        op_join = ops.Setns(slot, CLONE_FLAGS["cgroup"])
-        b.add(ops.INIT, op_join, "/linux/namespaces", ANCHOR, about="cgroup namespace")
-    _arrive(b, request, kinds, root)
-    if affinity is not None and affinity.final:
-        op = ops.SetAffinity(cpu_mask(affinity.final))
-        b.add(ops.INIT, op, process.at("execCPUAffinity", "final"), AFFINITY_ANCHOR)
-    if process.terminal:
-        size = process.console_size
-        height, width = (size.height, size.width) if size else (0, 0)
-        op_console = ops.Console(root, height, width, process.user.uid, b.inherited("console"), 0)
-        b.add(ops.INIT, op_console, process.at("terminal"), "config.md#configProcess")
-    steps.compile_program()
-    b.add(ops.INIT, ops.Ready())
-    steps.compile_attributes()
-    steps.compile_identity(request.seccomp, b.inherited("seccomp"), request.listener_state)
-    steps.compile_exec()
-    return b.build()
+    for slot in own_groups:
+        op = ops.Setns(slot, CLONE_FLAGS["cgroup"])
+        b.add(ops.INIT, op, "/linux/namespaces", ANCHOR, about="cgroup namespace")
+
+
+def _affinity(b: Builder, actor: int, process: "Process", when: str) -> None:
+    affinity = process.exec_cpu_affinity
+    cpus = getattr(affinity, when) if affinity is not None else None
+    if cpus:
+        b.add(actor, ops.SetAffinity(cpu_mask(cpus)), process.at("execCPUAffinity", when), AFFINITY_ANCHOR)
 
 
 def _joined(linux: "Linux | None") -> "Linux | None":
