@@ -26,6 +26,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 #include <string.h>
+#include <sys/auxv.h>
 #include <sys/mman.h>
 #include <sys/sendfile.h>
 #include <sys/stat.h>
@@ -187,6 +188,17 @@ _Noreturn static void give_up(const char *what)
     exit(1);
 }
 
+/* Where /proc is not mounted, by the name it was executed by. */
+static int open_itself(void)
+{
+    int self = open("/proc/self/exe", O_RDONLY | O_CLOEXEC);
+    if (self < 0)
+        self = open((const char *)getauxval(AT_EXECFN), O_RDONLY | O_CLOEXEC);
+    if (self < 0)
+        give_up("/proc/self/exe");
+    return self;
+}
+
 static void check(PyStatus status)
 {
     if (PyStatus_Exception(status))
@@ -240,9 +252,10 @@ static uint64_t position(int fd)
     return (uint64_t)at;
 }
 
+static const char zeros[PAGE];
+
 static uint64_t pad_to_page(int fd)
 {
-    static const char zeros[PAGE];
     uint64_t at = position(fd);
     put(fd, zeros, PAGE_UP(at) - at);
     return PAGE_UP(at);
@@ -250,22 +263,18 @@ static uint64_t pad_to_page(int fd)
 
 static void put_itself(int fd)
 {
-    int self = open("/proc/self/exe", O_RDONLY | O_CLOEXEC);
-    while (self >= 0) {
-        ssize_t copied = sendfile(fd, self, NULL, 1 << 30);
-        if (copied == 0)
-            break;
-        if (copied < 0)
-            give_up("sendfile");
-    }
-    if (self < 0)
-        give_up("/proc/self/exe");
+    int self = open_itself();
+    ssize_t copied;
+    do
+        copied = sendfile(fd, self, NULL, 1 << 30);
+    while (copied > 0);
+    if (copied < 0)
+        give_up("sendfile");
     (void)close(self);
 }
 
 static void put_source(int fd, const char *path)
 {
-    static const char zeros[8];
     struct stat found;
     if (stat(path, &found) < 0)
         give_up(path);
@@ -325,7 +334,8 @@ static int freeze(const char *target, const char *fallback, const char *python, 
     footer.sources_bytes = position(fd) - footer.sources_offset;
     freezing = false;
     footer.data_offset = pad_to_page(fd);
-    put(fd, (void *)PAGE_DOWN(data_start), PAGE_UP(_end) - PAGE_DOWN(data_start));
+    put(fd, zeros, (uintptr_t)data_start - PAGE_DOWN(data_start)); /* of this page that is the dynamic linker's */
+    put(fd, data_start, PAGE_UP(_end) - (uintptr_t)data_start);
     footer.heap_offset = pad_to_page(fd);
     footer.heap_bytes = PAGE_UP(heap_next) - HEAP_AT;
     put(fd, (void *)HEAP_AT, footer.heap_bytes);
@@ -460,8 +470,8 @@ static int start(char **argv)
 int main(int argc, char **argv)
 {
     struct footer footer;
-    int self = open("/proc/self/exe", O_RDONLY | O_CLOEXEC);
-    bool frozen = self >= 0 && read_footer(self, &footer);
+    int self = open_itself();
+    bool frozen = read_footer(self, &footer);
     if (!frozen && argc > 6 && strcmp(argv[1], "--freeze") == 0)
         return freeze(argv[2], argv[3], argv[4], argv[5], argv + 6);
     if (frozen && are_unchanged(self, &footer) && map_memory(self, &footer)) {

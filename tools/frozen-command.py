@@ -23,6 +23,13 @@ def command(argv: list[str], environ: dict[bytes, bytes], interruptible: bool) -
     variables.update(environ)
     if interruptible:
         signal(SIGINT, default_int_handler)
+    for fd, name in enumerate(("stdin", "stdout", "stderr")):
+        try:
+            os.fstat(fd)
+        except OSError:
+            setattr(sys, name, None)  # as an interpreter does that starts without
+    if os.isatty(1):
+        sys.stdout.reconfigure(line_buffering=True)
     main()
 
 

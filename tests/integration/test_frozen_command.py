@@ -3,7 +3,9 @@
 import os
 import shutil
 import signal
+import struct
 import subprocess
+from array import array
 from pathlib import Path
 
 import pytest
@@ -14,6 +16,7 @@ from loaded import SOURCE, base_python
 
 LAUNCHER = REPOSITORY / "native/build/launcher"
 FELL_BACK = 99
+FOOTER_BYTES = 5 * 8 + 1024 + 8
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +45,7 @@ def test_it_starts_without_the_script(frozen: Path) -> None:
     assert done.stdout.startswith("boxwright version")
 
 
-@pytest.mark.parametrize("words", [("features",), ("help",), ("state", "no-such-box"), ("spec", "--nonsense")])
+@pytest.mark.parametrize("words", [("features",), ("help",), ("state", "\udcff"), ("spec", "--nonsense")])
 def test_it_says_what_the_script_says(frozen: Path, boxwright_command: str, words: tuple[str, ...]) -> None:
     """Modules that are not held are imported as ever, those that libraries bring too."""
     script = Path(f"{boxwright_command}-unfrozen")
@@ -57,6 +60,34 @@ def test_its_arguments_and_environment_are_those_of_this_start(frozen: Path) -> 
     assert "ä\udcff" in done.stderr
     listed = run(frozen, "list", env={"XDG_RUNTIME_DIR": "/nowhere", "BOXWRIGHT_ROOTLESS": "1"})
     assert listed.returncode == 0
+
+
+def test_its_memory_points_at_nothing_that_is_elsewhere_at_the_next_start(tmp_path: Path) -> None:
+    """Of what was mapped while it was frozen, only the program's own memory is there again."""
+    lacks.need("native/build/launcher", LAUNCHER.exists())
+    maps, script, target = tmp_path / "maps", tmp_path / "script.py", tmp_path / "boxwright"
+    command = REPOSITORY / "tools/frozen-command.py"
+    write_maps = f"open({str(maps)!r}, 'w').write(open('/proc/self/maps').read())"
+    script.write_text(f"exec(open({str(command)!r}).read())\n{write_maps}\n")
+    paths = subprocess.check_output([base_python(), "-ISc", "import sys; print(*sys.path)"], text=True).split()
+    words = (LAUNCHER, "--freeze", target, "/none", base_python(), script, SOURCE, *paths)
+    subprocess.run(words, check=True, input=b"", capture_output=True)
+    libraries = [
+        range(*(int(end, 16) for end in line.split()[0].split("-")))
+        for line in maps.read_text().splitlines()
+        if ".so" in line
+    ]
+    found = sum(any(word in library for library in libraries) for word in _words_of_image(target))
+    # stdin, stdout and stderr, which the dynamic linker has put there and a start keeps
+    assert found == 3
+
+
+def _words_of_image(target: Path) -> list[int]:
+    """The numbers in the frozen memory that may be addresses of libraries."""
+    data = target.read_bytes()
+    offset, heap_offset, heap_bytes = struct.unpack_from("<3Q", data, len(data) - FOOTER_BYTES)
+    words = array("Q", data[offset : heap_offset + heap_bytes])
+    return [word for word in words if 0x7000_0000_0000 < word < 0x8000_0000_0000]
 
 
 def test_an_interrupt_is_heeded_unless_it_was_ignored(frozen: Path, tmp_path: Path) -> None:
