@@ -205,11 +205,11 @@ static int do_tty(int count, char **words)
 {
     struct winsize size = {0};
     (void)count, (void)words;
-    int control = open("/dev/tty", O_RDWR | O_CLOEXEC | O_NOCTTY);
+    int control = open("/dev/tty", O_RDWR | O_CLOEXEC | O_NOCTTY), error = errno;
     printf("tty %d%d%d", isatty(0), isatty(1), isatty(2));
     if (!ioctl(0, TIOCGWINSZ, &size))
         printf(" rows %d columns %d", size.ws_row, size.ws_col);
-    printf(" control %d\n", control < 0 ? -errno : 0);
+    printf(" control %d\n", control < 0 ? -error : 0);
     if (control >= 0)
         close(control);
     return 0;

@@ -408,7 +408,11 @@ _REASONS: "dict[type[ops.Op], Explain]" = {
     ops.SetDeviceFilter: _device_filter,
     ops.SetScheduler: _by_errno(
         {
-            e.EPERM: ("", "realtime policies and a nice value below the caller's need CAP_SYS_NICE"),
+            e.EPERM: (
+                "",
+                "realtime policies and a nice value below the caller's need CAP_SYS_NICE,"
+                " and in cgroup v1 a realtime policy needs `realtimeRuntime` of the cpu resources",
+            ),
             e.EINVAL: ("", "the policy does not take these values: sched_setattr(2)"),
             e.EBUSY: ("", "the machine has not enough time left for this deadline task"),
         }

@@ -5,7 +5,7 @@ from _socket import AF_UNIX, SCM_RIGHTS, SOCK_CLOEXEC, SOCK_STREAM, SOL_SOCKET, 
 from time import gmtime, strftime, time_ns
 
 from boxwright.boxes.require import require
-from boxwright.errors import BoxwrightError, ConfigError, HookError, HostError, Problem
+from boxwright.errors import BoxwrightError, ConfigError, HookError, HostError, Problem, UsageError
 from boxwright.host import facts as host_facts
 from boxwright.host.cgroup_probe import inspect
 from boxwright.host.cgroups import destroy, kill_all
@@ -51,7 +51,14 @@ def create(runtime: "Runtime", container_id: str, options: "CreateOptions") -> i
     then.
     """
     with Creation(runtime, container_id, options) as creation:
+        require_holder(creation.config, options)
         return creation.create().pid
+
+
+def require_holder(config: "Config", options: "CreateOptions") -> None:
+    """Raise UsageError for a terminal whose master would be closed as soon as we are gone."""
+    if config.process is not None and config.process.terminal and not options.console_socket:
+        raise UsageError("nobody would hold the terminal of a detached container", hint="use --console-socket")
 
 
 class Creation:

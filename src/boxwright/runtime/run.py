@@ -2,9 +2,8 @@
 
 import os
 
-from boxwright.errors import UsageError
 from boxwright.runtime.containers import Container
-from boxwright.runtime.create import Creation
+from boxwright.runtime.create import Creation, require_holder
 from boxwright.runtime.delete import remove
 from boxwright.runtime.start import run_poststart
 
@@ -35,8 +34,7 @@ def finish_run(
     process = creation.config.process
     terminal = bool(process and process.terminal)
     if options.detach:
-        if terminal and not options.console_socket:
-            raise UsageError("nobody would hold the terminal of a detached container", hint="use --console-socket")
+        require_holder(creation.config, options)
         creation.execute()
         run_poststart(container, creation.config)
         if creation.notify is not None:
