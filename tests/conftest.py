@@ -2,7 +2,7 @@ import pytest
 
 import lacks
 
-pytest_plugins = ["fixtures_net", "fixtures_roots", "fixtures_runtime", "leaks", "spec_table"]
+pytest_plugins = ["fixtures_library", "fixtures_net", "fixtures_roots", "fixtures_runtime", "leaks", "spec_table"]
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -11,7 +11,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from boxwright.boxes.base import BoxDriver
+    from boxwright.api.driver import BoxDriver
     from boxwright.runtime.context import Runtime
     from boxwright.spec.types import Process, Resources
 

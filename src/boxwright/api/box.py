@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from boxwright.api.options import Bind
     from boxwright.api.program import Program
     from boxwright.api.streams import Input, Stream
-    from boxwright.boxes.base import BoxDriver
+    from boxwright.api.driver import BoxDriver
     from boxwright.runtime.context import Runtime
 
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from boxwright.api.options import Bind
     from boxwright.api.program import Ending, Program
     from boxwright.api.streams import Input
-    from boxwright.boxes.base import BoxDriver, Starting
+    from boxwright.api.driver import BoxDriver, Starting
     from boxwright.runtime.context import Runtime
 
 

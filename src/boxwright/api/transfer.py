@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from boxwright.api.arguments import StrPath, User
-    from boxwright.boxes.base import BoxDriver
+    from boxwright.api.driver import BoxDriver
     from boxwright.host.files import Root
 
 _CHUNK_BYTES = 1 << 20
