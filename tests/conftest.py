@@ -2,7 +2,11 @@ import pytest
 
 import lacks
 
+<<<<<<< HEAD
 pytest_plugins = ["fixtures_net", "fixtures_roots", "fixtures_runtime", "fixtures_probe", "leaks", "spec_table"]
+=======
+pytest_plugins = ["fixtures_library", "fixtures_net", "fixtures_roots", "fixtures_runtime", "leaks", "spec_table"]
+>>>>>>> api
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -58,6 +58,7 @@ __all__ = [
 ]
 
 _HOMES = {
+    "boxwright.aio": ("aio",),
     "boxwright.api.box": ("Box", "Process"),
     "boxwright.api.options": ("Bind",),
     "boxwright.api.records": ("Limits", "Result", "Stats", "Usage"),
@@ -70,12 +71,12 @@ _HOMES = {
 def __getattr__(name: str) -> object:
     if name not in __all__:
         raise AttributeError(f"module `boxwright` has no attribute `{name}`")
-    from importlib import import_module
+    import sys
 
-    if name == "aio":
-        return import_module("boxwright.aio")
     home = next((home for home, names in _HOMES.items() if name in names), "boxwright.errors")
-    found = globals()[name] = getattr(import_module(home), name)
+    __import__(home)
+    module = sys.modules[home]
+    found = globals()[name] = module if name == "aio" else getattr(module, name)
     return found
 
 
