@@ -2,11 +2,15 @@ import pytest
 
 import lacks
 
-<<<<<<< HEAD
-pytest_plugins = ["fixtures_net", "fixtures_roots", "fixtures_runtime", "fixtures_probe", "leaks", "spec_table"]
-=======
-pytest_plugins = ["fixtures_library", "fixtures_net", "fixtures_roots", "fixtures_runtime", "leaks", "spec_table"]
->>>>>>> api
+pytest_plugins = [
+    "fixtures_library",
+    "fixtures_net",
+    "fixtures_probe",
+    "fixtures_roots",
+    "fixtures_runtime",
+    "leaks",
+    "spec_table",
+]
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -131,6 +131,8 @@ def test_a_further_process_takes_over_what_is_not_said():
 
 def test_no_limit_is_minus_one_for_the_kernel():
     resources = resources_for(boxwright.Limits(pids=None))
-    assert resources.memory and resources.cpu and resources.pids
+    assert resources.memory is not None
+    assert resources.cpu is not None
+    assert resources.pids is not None
     assert (resources.memory.limit, resources.memory.swap) == (-1, -1)
     assert (resources.cpu.quota, resources.pids.limit) == (-1, -1)

@@ -16,11 +16,7 @@ ARCHITECTURE = REPOSITORY / "docs/explanation/architecture.md"
 # below all rooms; the table says so with its first row
 GROUND = {"_record", "errors"}
 # the package's own modules outside of the rooms, and the rooms they open
-<<<<<<< HEAD
-DOORS = {"__init__": {"aio", "api", "runtime"}, "__main__": {"cli"}, "aio": {"api", "runtime"}}
-=======
 DOORS = {"__init__": {"aio", "api", "runtime"}, "__main__": {"cli"}, "aio": {"api"}}
->>>>>>> api
 
 # modules that are loaded on the way of a hot verb, whatever loads them
 HOT_MODULES = (

@@ -21,10 +21,6 @@ if TYPE_CHECKING:
     from boxwright.api.options import Bind
     from boxwright.api.program import Program
     from boxwright.api.streams import Input, Stream
-<<<<<<< HEAD
-=======
-    from boxwright.api.driver import BoxDriver
->>>>>>> api
     from boxwright.runtime.context import Runtime
 
 

@@ -17,10 +17,6 @@ if TYPE_CHECKING:
     from boxwright.api.options import Bind
     from boxwright.api.program import Ending, Program
     from boxwright.api.streams import Input
-<<<<<<< HEAD
-=======
-    from boxwright.api.driver import BoxDriver, Starting
->>>>>>> api
     from boxwright.runtime.context import Runtime
 
 

@@ -410,8 +410,8 @@ _REASONS: "dict[type[ops.Op], Explain]" = {
         {
             e.EPERM: (
                 "",
-                "realtime policies and a nice value below the caller's need CAP_SYS_NICE,"
-                " and in cgroup v1 a realtime policy needs `realtimeRuntime` of the cpu resources",
+                "realtime policies and a nice value below the caller's need CAP_SYS_NICE; in cgroup v1 "
+                "a realtime policy also needs `realtimeRuntime`",
             ),
             e.EINVAL: ("", "the policy does not take these values: sched_setattr(2)"),
             e.EBUSY: ("", "the machine has not enough time left for this deadline task"),
