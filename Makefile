@@ -20,7 +20,7 @@ all: venv helper
 
 .PHONY: help
 help:
-	@echo 'targets: venv helper run test test-unit test-peers lint bench install clean'
+	@echo 'targets: venv helper run test test-unit test-peers lint bench docs pictures install clean'
 
 # ── building ────────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -103,6 +103,17 @@ test-peers: test-prepare
 bench: venv helper
 	@tools/install-packages run test
 	@$(BIN)/python -m benchmarks
+
+# ── writing ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+.PHONY: docs
+docs: venv
+	$(BIN)/python tools/write-docs
+
+.PHONY: pictures
+pictures: venv helper
+	@tools/install-packages run test
+	PATH="$(CURDIR)/$(BIN):$$PATH" tools/record-terminal docs/pictures/terminal.script docs/pictures/terminal.svg
 
 .PHONY: clean
 clean:

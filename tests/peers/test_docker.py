@@ -116,6 +116,12 @@ def test_the_daemon_knows_the_runtime(docker: Docker) -> None:
     assert shown["DefaultRuntime"] == "boxwright"
 
 
+def test_the_runtime_s_state_is_where_the_manual_says(docker: Docker) -> None:
+    name = docker.start()
+    made = docker.call("inspect", "--format", "{{.Id}}", name).stdout.strip()
+    assert (docker.directory / "exec/runtime-runc/moby" / made / "state.json").exists()
+
+
 def test_run_gives_output_and_status(docker: Docker) -> None:
     assert docker.run("--runtime", "boxwright", "--hostname", "box", IMAGE, "hostname") == "box\n"
     docker.run(IMAGE, "sh", "-c", "exit 7", status=7)
