@@ -10,7 +10,7 @@ import os
 import shutil
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -243,9 +243,9 @@ BoxesFactory = Callable[[], Boxes]
 
 
 @pytest.fixture
-def boxes(boxwright: Runtime, tmp_path: Path, probe_root: Path) -> Iterator[Boxes]:
+def boxes(boxwright: Runtime, tmp_path: Path, probe_root: Path) -> Boxes:
     """Containers of the probe; what a test leaves is removed."""
     lacks.need_root()
     open_parents(tmp_path / "for users of boxes")
     tmp_path.chmod(0o755)
-    yield Boxes(boxwright, tmp_path, probe_root)
+    return Boxes(boxwright, tmp_path, probe_root)

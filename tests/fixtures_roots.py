@@ -144,10 +144,7 @@ def _need_static(program: Path) -> None:
 
 
 def open_parents(path: Path) -> None:
-<<<<<<< HEAD
-=======
     """Let every user walk to `path`, as far as the directories above it are ours."""
->>>>>>> conform
     for parent in path.parents:
         if parent == Path(tempfile.gettempdir()):
             return

@@ -46,13 +46,13 @@ class Box(BaseBox):
         taken = self._take()
         if taken is None:
             return
-        driver, init = taken
+        driver, init, programs = taken
         with init:
             try:
                 init.signal(SIGKILL)
-                await end_of(driver, init)
+                await end_of(driver, *programs, init)
             except BaseException:
-                end_box(driver, init)
+                end_box(driver, init, programs)
                 raise
             finally:
                 driver.remove()
@@ -81,7 +81,7 @@ class Box(BaseBox):
         process = process_for(box.process, argv, env=env, cwd=cwd, user=user, terminal=False)
         with Capture(stdin, self.limits.output_bytes) as capture:
             before = box.oom_kills()
-            with await start(box.begin_process(process, capture.stdio.theirs)) as program:
+            with self._note(await start(box.begin_process(process, capture.stdio.theirs))) as program:
                 capture.started()
                 try:
                     ending, timed_out = await collect(capture, program, timeout_s, lambda: kill_program(box, program))
@@ -107,7 +107,7 @@ class Box(BaseBox):
         box = self._open()
         process = process_for(box.process, argv, env=env, cwd=cwd, user=user, terminal=tty)
         with Stdio(*((DEVNULL,) * 3 if tty else (stdin, stdout, stderr))) as stdio:
-            program = await start(box.begin_process(process, stdio.theirs))
+            program = self._note(await start(box.begin_process(process, stdio.theirs)))
             return await Process(program).connect(stdio)
 
     async def put(self, source: "bytes | StrPath", path: str, *, mode: int | None = None, user: "User" = None) -> None:

@@ -1,6 +1,7 @@
 """Programs driven by an event loop: the asynchronous half of the library."""
 
 import asyncio
+import os
 from _signal import SIGKILL
 
 from boxwright.api.arguments import driver_for, options_for
@@ -169,9 +170,20 @@ async def kill_program(box: "BoxDriver", program: "Program") -> "Ending":
     return await end_of(box, program)
 
 
-async def end_of(box: "BoxDriver", program: "Program") -> "Ending":
-    """Wait for the end of what was killed."""
+async def end_of(box: "BoxDriver", *programs: "Program") -> "Ending":
+    """Wait for the end of what was killed; that of the last one is given."""
     box.thaw()  # what is paused does not even die
-    while (ending := program.reap()) is None:
-        await readable(program.fileno())
+    for program in programs:
+        while (ending := program.reap()) is None:
+            await ended(program)
+    assert ending is not None
     return ending
+
+
+async def ended(program: "Program") -> None:
+    """Wait until a program has ended, whoever else in the loop watches it."""
+    fd = os.dup(program.fileno())
+    try:
+        await readable(fd)
+    finally:
+        os.close(fd)

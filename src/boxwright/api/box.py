@@ -60,6 +60,7 @@ class BaseBox:
         self._opening = False
         self._driver: BoxDriver | None = None
         self._init: Program | None = None
+        self._programs: list[Program] = []
 
     def _prepare(self) -> "BoxDriver":
         with self._lock:
@@ -80,12 +81,20 @@ class BaseBox:
         with self._lock:
             self._driver, self._init, self._opening = driver, init, False
 
-    def _take(self) -> "tuple[BoxDriver, Program] | None":
-        """The box, for who is going to remove it."""
+    def _take(self) -> "tuple[BoxDriver, Program, list[Program]] | None":
+        """The box with all its programs, for who is going to remove it."""
         with self._lock:
-            driver, init = self._driver, self._init
+            driver, init, programs = self._driver, self._init, self._programs
             self._driver = self._init = None
-        return None if driver is None or init is None else (driver, init)
+            self._programs = []
+        return None if driver is None or init is None else (driver, init, programs)
+
+    def _note(self, program: "Program") -> "Program":
+        """Remember a program that was started, as it has to be reaped for the box to end."""
+        with self._lock:
+            self._programs = [known for known in self._programs if known.ending is None]
+            self._programs.append(program)
+        return program
 
     def _open(self) -> "BoxDriver":
         driver = self._driver
@@ -181,10 +190,10 @@ class Box(BaseBox):
         taken = self._take()
         if taken is None:
             return
-        driver, init = taken
+        driver, init, programs = taken
         with init:
             try:
-                end_box(driver, init)
+                end_box(driver, init, programs)
             finally:
                 driver.remove()
 
@@ -216,7 +225,7 @@ class Box(BaseBox):
         process = process_for(box.process, argv, env=env, cwd=cwd, user=user, terminal=False)
         with Capture(stdin, self._limits.output_bytes) as capture:
             before = box.oom_kills()
-            with start(box.begin_process(process, capture.stdio.theirs)) as program:
+            with self._note(start(box.begin_process(process, capture.stdio.theirs))) as program:
                 capture.started()
                 try:
                     ending, timed_out = collect(capture, program, timeout_s, lambda: end_program(box, program))
@@ -246,7 +255,7 @@ class Box(BaseBox):
         box = self._open()
         process = process_for(box.process, argv, env=env, cwd=cwd, user=user, terminal=tty)
         with Stdio(*((DEVNULL,) * 3 if tty else (stdin, stdout, stderr))) as stdio:
-            program = start(box.begin_process(process, stdio.theirs))
+            program = self._note(start(box.begin_process(process, stdio.theirs)))
             return Process(program, stdio)
 
     # --- files ---

@@ -5,7 +5,7 @@ import os
 from boxwright.api.recipe import Recipe, capabilities_of
 from boxwright.boxes.require import require_isolation
 from boxwright.errors import UsageError
-from boxwright.host import facts
+from boxwright.host import facts as host_facts
 from boxwright.runtime.create import Creation
 from boxwright.runtime.options import RunOptions
 from boxwright.runtime.run import finish_run
@@ -15,6 +15,10 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from boxwright.api.options import BoxOptions
     from boxwright.runtime.context import Runtime
+
+
+_MOST_DOCUMENTS = 64
+_documents: "dict[tuple[BoxOptions, bool], tuple[str, bytes]]" = {}
 
 
 def run_in_box(options: "BoxOptions", runtime: "Runtime") -> int:
@@ -33,18 +37,40 @@ def prepare(options: "BoxOptions", runtime: "Runtime") -> Creation:
     require_isolation(options.isolation)
     if options.bundle and options.rootfs:
         raise UsageError("a box has the root filesystem of `bundle` or of `rootfs`, not both")
-    groups = runtime.cgroup_driver != "none" and facts.probe().cgroups.writable
-    creation = _bundled(options, runtime, groups) if options.bundle else _composed(options, runtime, groups)
+    facts = host_facts.probe()
+    groups = runtime.cgroup_driver != "none" and facts.cgroups.writable
+    if options.bundle:
+        creation = _bundled(options, runtime, groups)
+    else:
+        creation = _composed(options, runtime, privileged=facts.privileged, groups=groups)
     creation.bound = options.bound
+    creation.templated = not options.name  # only an id that we made up looks like nothing else
     return creation
 
 
-def _composed(options: "BoxOptions", runtime: "Runtime", groups: bool) -> Creation:
-    recipe = Recipe(options, privileged=facts.is_privileged(), groups=groups)
-    document = encode_json(recipe.document()).encode()
-    creation = Creation(runtime, options.name or made_up_id(), RunOptions(recipe.root), document)
+def _composed(options: "BoxOptions", runtime: "Runtime", *, privileged: bool, groups: bool) -> Creation:
+    root, document = _document(options, privileged, groups)
+    creation = Creation(runtime, options.name or made_up_id(), RunOptions(root), document)
     creation.default_seccomp = capabilities_of(options)
-    return _covered(creation, options, recipe.root)
+    return _covered(creation, options, root)
+
+
+def _document(options: "BoxOptions", privileged: bool, groups: bool) -> tuple[str, bytes]:
+    """The root filesystem and the document. That of a box which looks at nothing of the caller's is remembered."""
+    if options.show_cwd or options.terminal or options.init_system or not privileged:
+        return _compose(options, privileged, groups)
+    key = (options, groups)
+    found = _documents.get(key)
+    if found is None:
+        if len(_documents) >= _MOST_DOCUMENTS:
+            _documents.clear()
+        found = _documents[key] = _compose(options, privileged, groups)
+    return found
+
+
+def _compose(options: "BoxOptions", privileged: bool, groups: bool) -> tuple[str, bytes]:
+    recipe = Recipe(options, privileged=privileged, groups=groups)
+    return recipe.root, encode_json(recipe.document()).encode()
 
 
 def _bundled(options: "BoxOptions", runtime: "Runtime", groups: bool) -> Creation:
@@ -60,7 +86,7 @@ def _bundled(options: "BoxOptions", runtime: "Runtime", groups: bool) -> Creatio
 def _covered(creation: Creation, options: "BoxOptions", root: str) -> Creation:
     if options.overlay and root:
         try:
-            creation.overlay(root, options.root_bytes or 0, mapped=options.init_system and facts.is_privileged())
+            creation.overlay(root, options.root_bytes or 0, mapped=options.init_system and host_facts.is_privileged())
         except BaseException as error:
             creation.fail(error)
             creation.container.unlock()

@@ -43,6 +43,7 @@ class Program:
         self.ending: Ending | None = None
         self._started_s = monotonic()
         self._lock = allocate_lock()
+        self._pidfd = -1
         self._pidfd = os.pidfd_open(pid)
 
     def fileno(self) -> int:
@@ -93,11 +94,14 @@ class Program:
                 send_signal(self._pidfd, SIGKILL)
 
     def close(self) -> None:
-        """Give the descriptors back; the program is not touched."""
+        """Give the descriptors back; the program is not touched, and nobody should be waiting for it."""
         for fd in (self._pidfd, self.terminal):
             if fd >= 0:
                 os.close(fd)
         self._pidfd = self.terminal = -1
+
+    def __del__(self) -> None:
+        self.close()
 
     def __enter__(self) -> "Self":
         return self

@@ -114,20 +114,27 @@ def collect(
     return ending, False
 
 
-def end_box(box: "BoxDriver", program: "Program") -> "Ending":
-    """Kill a box by its first program, and wait for its end."""
+def end_box(box: "BoxDriver", program: "Program", further: "Iterable[Program]" = ()) -> "Ending":
+    """Kill a box by its first program, and wait for its end.
+
+    `further` are the others that are children of ours: until they are reaped the first one does not end
+    (pid_namespaces(7)).
+    """
     program.signal(SIGKILL)
-    return _end_of(box, program)
+    box.thaw()  # what is paused does not even die
+    for other in further:
+        other.wait()
+    return _end_of(program)
 
 
 def end_program(box: "BoxDriver", program: "Program") -> "Ending":
     """Kill a program with its group, and wait for its end."""
     program.kill_group()
-    return _end_of(box, program)
+    box.thaw()
+    return _end_of(program)
 
 
-def _end_of(box: "BoxDriver", program: "Program") -> "Ending":
-    box.thaw()  # what is paused does not even die
+def _end_of(program: "Program") -> "Ending":
     ending = program.wait()
     assert ending is not None
     return ending

@@ -5,6 +5,7 @@
 
 import errno
 import os
+import time
 
 from boxwright.errors import HostError
 from boxwright.host.cgroups import pids_below, read
@@ -15,6 +16,9 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from boxwright.spec.types import Config
 
+FRESH_S = 5.0
+_last: list[tuple[tuple[str, str, str], float, CgroupLayout]] = []
+
 # --- what there is ----------------------------------------------------------------------------------------------
 
 
@@ -22,8 +26,16 @@ _parsed: tuple[tuple[str, str], list[Hierarchy]] | None = None
 
 
 def probe() -> CgroupLayout:
-    """The host's hierarchies and our own group in each (/proc/self/mountinfo, /proc/self/cgroup)."""
-    return parse_layout(read("/proc/self/mountinfo"), read("/proc/self/cgroup"))
+    """The host's hierarchies and our own group in each (/proc/self/mountinfo, /proc/self/cgroup).
+
+    What the two files say is always read; what they do not say (which controllers the v2 tree offers, what can be
+    written to) is looked at again after `FRESH_S` seconds.
+    """
+    texts = read("/proc/self/mountinfo"), read("/proc/self/cgroup"), str(os.geteuid())
+    now_s = time.monotonic()
+    if not _last or _last[-1][0] != texts or now_s - _last[-1][1] > FRESH_S:
+        _last[:] = [(texts, now_s, parse_layout(*texts[:2]))]
+    return _last[-1][2]
 
 
 def parse_layout(mountinfo: str, own_groups: str) -> CgroupLayout:

@@ -15,15 +15,26 @@ from struct import Struct
 from boxwright.errors import BoxwrightError
 from boxwright.plan import ops
 from boxwright.plan.encode import encode
+from boxwright.plan.ops import Plan
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from _socket import socket
     from collections.abc import Callable, Sequence
-
-    from boxwright.plan.ops import Plan
+    from typing import Protocol
 
     Upcalls = Callable[[int, int], int]
+
+    class EncodedPlan(Protocol):
+        """A plan that is encoded already."""
+
+        data: bytes
+        inherited: tuple[str, ...]
+
+        @property
+        def plan(self) -> Plan:
+            """The plan itself."""
+
 
 _RECORD = Struct("<IIIiq")
 _SEALS = 0x0001 | 0x0002 | 0x0004 | 0x0008  # seal, shrink, grow, write
@@ -95,19 +106,23 @@ class Helper:
     """A helper at work on a plan. `pid` is the init's once known; the helper's own processes are reaped by `finish`."""
 
     def __init__(
-        self, plan: "Plan", inherited: "Sequence[int]", preserve_fds: int = 0, stdio: "Sequence[int]" = ()
+        self,
+        plan: "Plan | EncodedPlan",
+        inherited: "Sequence[int]",
+        preserve_fds: int = 0,
+        stdio: "Sequence[int]" = (),
     ) -> None:
         """Start it. `inherited` are the descriptors for the plan's first slots, `stdio` what becomes the program's
         standard input, output and error (ours if empty). All are borrowed: they stay the caller's.
         """
         if len(inherited) != len(plan.inherited):
             raise ValueError(f"the plan wants {plan.inherited}, given {len(inherited)} descriptors")
-        self.plan = plan
+        self._plan = plan
         self.pid = 0
         self._joiner = 0
         ours, theirs = socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0)
         self.socket: socket = ours
-        plan_fd = _plan_file(encode(plan))
+        plan_fd = _plan_file(encode(plan) if isinstance(plan, Plan) else plan.data)
         try:
             self._helper = _spawn((plan_fd, theirs.fileno(), *inherited), 3 + preserve_fds, stdio)
         except BaseException:
@@ -116,6 +131,11 @@ class Helper:
         finally:
             theirs.close()
             os.close(plan_fd)
+
+    @property
+    def plan(self) -> Plan:
+        """What it works on."""
+        return self._plan if isinstance(self._plan, Plan) else self._plan.plan
 
     def next(self) -> Report | None:
         """The next report, or None when every actor has ended or executed the program. Blocks."""

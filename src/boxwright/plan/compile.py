@@ -153,9 +153,7 @@ class _Create:
             b.add(ops.INIT, ops.Await(ops.OUTER))
         self._hooks(ops.INIT, hooks.create_container, "createContainer", self._request.state, ops.PID_OF_SELF)
 
-    def _hooks(
-        self, actor: int, hooks: "Sequence[Hook]", kind: str, state: tuple[str, str], pid_of: int
-    ) -> None:
+    def _hooks(self, actor: int, hooks: "Sequence[Hook]", kind: str, state: tuple[str, str], pid_of: int) -> None:
         for hook in hooks:
             timeout_ms = (hook.timeout or 0) * 1000
             argv = tuple(hook.args) or (hook.path,)
@@ -178,6 +176,9 @@ class _Create:
         if request.idle:
             null = b.slot()
             b.add(ops.INIT, ops.Open(null, "/dev/null", O_RDWR))
+            if is_new(self._linux, "user") and not self._facts.privileged:
+                # else only the host's root could join it; its capabilities keep the box's programs from tracing it
+                b.add(ops.INIT, ops.SetDumpable(1))
             b.add(ops.INIT, ops.Idle(null, b.inherited("lifeline")))
         elif process is not None:
             process.compile_attributes()

@@ -3,8 +3,7 @@
 import os
 
 from boxwright.plan import ops
-<<<<<<< HEAD
-from boxwright.plan.mounts import clean_path, fold
+from boxwright.plan.mounts import clean_path, fold, leave_peers
 from boxwright.plan.namespaces import MAPS_ANCHOR, is_new, map_text
 from boxwright.spec.constants import (
     MOUNT_ATTR_IDMAP,
@@ -14,11 +13,6 @@ from boxwright.spec.constants import (
     MS_SLAVE,
     ROOTFS_PROPAGATIONS,
 )
-=======
-from boxwright.plan.mounts import clean_path, fold, leave_peers
-from boxwright.plan.namespaces import is_new
-from boxwright.spec.constants import MOUNT_ATTR_RDONLY, MS_PRIVATE, MS_REC, MS_SLAVE, ROOTFS_PROPAGATIONS
->>>>>>> conform
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -119,21 +113,7 @@ class Rootfs:
         """
         if not self._own_mounts:
             return
-<<<<<<< HEAD
-        wanted = (self._linux.rootfs_propagation if self._linux else None) or ""
-        away = MS_PRIVATE if wanted.endswith(("private", "unbindable")) else MS_SLAVE
-=======
         away = leave_peers(self._linux)
-        b.add(ops.INIT, ops.SetPropagation("/", away | MS_REC), "/linux/rootfsPropagation", PROPAGATION_ANCHOR)
-        self._tree = b.slot()
-        if self._request.root.stage:
-            self._compile_overlay()
-            return
-        b.add(ops.INIT, ops.OpenTree(self._tree, ops.AT_HOST, path, ops.RECURSIVE), "/root/path", ROOT_ANCHOR)
-        b.add(ops.INIT, ops.AttachRoot(self._tree, path, self.slot), "/root/path", ROOT_ANCHOR)
-
-    def _compile_overlay(self) -> None:
->>>>>>> conform
         b, root = self._b, self._request.root
         b.add(ops.INIT, ops.SetPropagation("/", away | MS_REC), "/linux/rootfsPropagation", PROPAGATION_ANCHOR)
         if not root.stage:

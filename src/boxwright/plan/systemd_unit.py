@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 INFINITY = (1 << 64) - 1
 DEFAULT_PERIOD_US = 100000
-_ANNOTATION = "org.systemd.property."
+PROPERTY_ANNOTATION = "org.systemd.property."
 
 
 # --- where ------------------------------------------------------------------------------------------------------
@@ -212,7 +212,7 @@ def annotation_properties(config: "Config") -> "list[Property]":
     """
     found = []
     for key, text in config.annotations.items():
-        name = key.removeprefix(_ANNOTATION)
+        name = key.removeprefix(PROPERTY_ANNOTATION)
         if name == key or not name.isalnum():
             continue
         pointer = f"{config.pointer}/annotations/{key}"

@@ -47,6 +47,7 @@ class Container:
         self.facts: dict[str, Any] = {}
         self._lock = -1
         self._config: Config | None = None
+        self._placed: tuple[object, CgroupPlacement] | None = None
 
     # --- making, finding, forgetting ---
 
@@ -193,7 +194,9 @@ class Container:
     def placement(self) -> CgroupPlacement:
         """Its cgroups."""
         value = self.facts.get("cgroups")
-        return CgroupPlacement.from_json(value) if value else CgroupPlacement("none")
+        if self._placed is None or self._placed[0] is not value:
+            self._placed = (value, CgroupPlacement.from_json(value) if value else CgroupPlacement("none"))
+        return self._placed[1]
 
     def resctrl(self, what: str) -> tuple[str, ...]:
         """Its directories of resctrl: those that are `joined`, were `made`, or are `owned` and go with it."""

@@ -7,7 +7,9 @@ from boxwright.errors import HostError
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from typing import Any
 
+    StrPath = str | os.PathLike[str]
     Log = Callable[[str, str], None]
 
 
@@ -23,6 +25,53 @@ class Runtime:
         self.root = os.path.abspath(root) if root else default_root()
         self.cgroup_driver = cgroup_driver
         self._log = log
+
+    # --- the operations of the standard (runtime.md#runtimeOperations) ---
+
+    def create(self, container_id: str, bundle: "StrPath", *, pid_file: str = "", console_socket: str = "") -> int:
+        """Make a container from an OCI bundle; its program waits for `start`. Gives the pid of its init.
+
+        The container's standard streams are ours. `pid_file` is written when it is made; a terminal goes to the socket
+        `console_socket`. Raises ConfigError, UnsupportedError, ExistsError, UsageError, HostError or HookError, and
+        leaves nothing behind then.
+        """
+        from boxwright.runtime.create import create
+        from boxwright.runtime.options import CreateOptions
+
+        options = CreateOptions(os.path.abspath(bundle), pid_file=pid_file, console_socket=console_socket)
+        return create(self, container_id, options)
+
+    def start(self, container_id: str) -> None:
+        """Let a created container run its program. Raises StateError, NotFoundError, HookError, HostError."""
+        from boxwright.runtime.start import start
+
+        start(self, container_id)
+
+    def state(self, container_id: str) -> "dict[str, Any]":
+        """The state of a container, as the standard defines it, with more beside. Raises NotFoundError."""
+        from boxwright.runtime.state import state
+
+        return state(self, container_id)
+
+    def kill(self, container_id: str, signal: int) -> None:
+        """Send a signal to the init of a container. Raises StateError if it does not run, NotFoundError."""
+        from boxwright.runtime.kill import kill
+
+        kill(self, container_id, signal)
+
+    def delete(self, container_id: str, *, force: bool = False) -> None:
+        """Remove a stopped container, or with `force` any. Raises StateError, NotFoundError (not with `force`)."""
+        from boxwright.runtime.delete import delete
+
+        delete(self, container_id, force=force)
+
+    def states(self) -> "list[dict[str, Any]]":
+        """The states of all containers, by id."""
+        from boxwright.runtime.state import list_states
+
+        return list_states(self)
+
+    # --- what the operations share ---
 
     def warn(self, message: str) -> None:
         """Log a warning; it never changes what happens (runtime.md#runtimeWarnings)."""

@@ -26,10 +26,12 @@ from boxwright.spec.validate import refuse, validate
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from typing import Any, Self
 
+    from boxwright.host.spawn import EncodedPlan
     from boxwright.plan.cgroup_layout import CgroupPlacement, CgroupSite
+    from boxwright.plan.ops import Plan
     from boxwright.plan.request import HostFacts
     from boxwright.plan.resctrl import ResctrlSite
     from boxwright.runtime.context import Runtime
@@ -38,6 +40,8 @@ if TYPE_CHECKING:
     from boxwright.spec.types import Config, Seccomp
 
 _PID_MARK = "@pid@"
+_MOST_KNOWN = 64
+_known: "dict[bytes, tuple[Config, tuple[str, ...]]]" = {}  # documents that were checked before
 
 
 def create(runtime: "Runtime", container_id: str, options: "CreateOptions") -> int:
@@ -63,6 +67,7 @@ class Creation:
         self.config = with_listen_fds(_checked(runtime, self._document))
         self.preserve_fds = options.preserve_fds + listen_fds()
         self._root: RootSource | None = None
+        self.templated = False  # the id is one that `templates` can put in place of another
         self.default_seccomp: tuple[str, ...] | None = None  # the default profile for these capabilities
         self.stdio: tuple[int, ...] = ()  # borrowed descriptors for the program's 0 to 2, ours if empty
         self.idle = False  # hold the box without a program
@@ -136,8 +141,12 @@ class Creation:
         root = self._root or RootSource(root_path(self.config, self.options.bundle))
         resctrl = self._resctrl(facts)
         self.record(placement, root.path)
-        request = self._request(placement, site, root, gate=gate).replace(resctrl=resctrl)
-        plan = compile_create(self.config, facts, request)
+
+        def compile_it() -> "Plan":
+            request = self._request(placement, site, root, gate=gate)
+            return compile_create(self.config, facts, request.replace(resctrl=resctrl) if resctrl else request)
+
+        plan = self._templated(facts, placement, site, root, gate, compile_it) if self._alike() else compile_it()
         sockets = self._sockets(plan.inherited)
         try:
             inherited = [sock.fileno() for sock in sockets]
@@ -157,6 +166,34 @@ class Creation:
         self.config = notify.with_notify(self.config, self.container)
         if not gate:
             self.notify = notify.NotifyProxy(self.container, self.options.notify_socket)
+
+    def _alike(self) -> bool:
+        """Whether nothing but the id tells this container's plan from that of another of its configuration."""
+        linux = self.config.linux
+        return (
+            self.templated
+            and self.config.hooks is None
+            and linux is not None
+            and linux.intel_rdt is None
+            and (linux.seccomp is None or not linux.seccomp.listener_path)
+        )
+
+    def _templated(
+        self,
+        facts: "HostFacts",
+        placement: "CgroupPlacement",
+        site: "CgroupSite",
+        root: RootSource,
+        gate: bool,
+        compile_it: "Callable[[], Plan]",
+    ) -> "EncodedPlan":
+        from boxwright.runtime.templates import key_for, plan_for
+
+        options, container_id = self.options, self.container.id
+        how = (gate, bool(options.console_socket), options.no_pivot, options.no_new_keyring, self.preserve_fds)
+        box = (self.idle, self.lifeline >= 0, self.bound, self.default_seccomp, options.bundle)
+        key = key_for(container_id, facts, placement, root, self._document, site, how, box)
+        return plan_for(key, container_id, facts, compile_it)
 
     def _resctrl(self, facts: "HostFacts") -> "ResctrlSite | None":
         """Look at the classes of cache and memory bandwidth, and write down which directories will be ours."""
@@ -341,11 +378,17 @@ def _read_config(options: "CreateOptions") -> bytes:
 
 
 def _checked(runtime: "Runtime", document: bytes) -> "Config":
-    config = decode(document)
-    for problem in refuse(validate(config)):
-        runtime.warn(str(problem))
-    require(config)
-    return config
+    known = _known.get(document)
+    if known is None:
+        config = decode(document)
+        warnings = tuple(str(problem) for problem in refuse(validate(config)))
+        if len(_known) >= _MOST_KNOWN:
+            _known.clear()
+        known = _known[document] = (config, warnings)
+    for warning in known[1]:
+        runtime.warn(warning)
+    require(known[0])
+    return known[0]
 
 
 def root_path(config: "Config", bundle: str) -> str:

@@ -22,16 +22,11 @@ if TYPE_CHECKING:
 def start(runtime: "Runtime", container_id: str, *, notify_socket: str = "") -> None:
     """Let a created container run its program, and run the poststart hooks once it does.
 
-<<<<<<< HEAD
     With the `notify_socket` of a service manager, to a container that was created with one, this waits until the
     program says that it is ready (sd_notify(3)), or ends, and passes on what it says until then.
 
-    Raises StateError if it is not created, ConfigError if it has no process, HookError or HostError if a hook or the
-    execution fails; the container is stopped then.
-=======
     Raises StateError if it is not created, ConfigError if it has no process, HostError if the execution fails: the
     container is stopped then. Where a hook fails (HookError) it is destroyed, and the poststop hooks run.
->>>>>>> conform
     """
     with Container.find(runtime, container_id) as container:
         status = container.status()
@@ -41,26 +36,25 @@ def start(runtime: "Runtime", container_id: str, *, notify_socket: str = "") -> 
             from boxwright.errors import ConfigError, Problem
 
             raise ConfigError([Problem("/process", "is required by start", "runtime.md#runtimeStart")])
-<<<<<<< HEAD
         notify = _open_notify(container, notify_socket)
         try:
-            _open_gate(container)
-            if container.has_hooks("poststart"):
-                run_poststart(container, container.config())
+            _open_and_run_hooks(container)
             if notify is not None:
                 container.unlock()  # the others need not wait with us
                 notify.until_ready(container)
         finally:
             if notify is not None:
                 notify.close()
-=======
-        try:
-            _open_gate(container, config)
-        except HookError:
-            _destroy(container)
-            raise
-        run_poststart(container, config)
->>>>>>> conform
+
+
+def _open_and_run_hooks(container: Container) -> None:
+    try:
+        _open_gate(container)
+    except HookError:
+        _destroy(container)
+        raise
+    if container.has_hooks("poststart"):
+        run_poststart(container, container.config())
 
 
 def _open_notify(container: Container, notify_socket: str) -> "NotifyProxy | None":
