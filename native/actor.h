@@ -108,5 +108,6 @@ void kill_others(struct actor *me);
 
 /* --- ops_process.c --- */
 
-/* Make everything ready for the `Exec` ahead, so that nothing but execve(2) is left to call. */
-int prepare_exec(struct actor *me, const struct Exec *op);
+/* Make everything ready for the `Exec` ahead, so that nothing but execve(2) is left to call. Every descriptor of ours
+ * is closed but the report socket and `keep` (-1: none). */
+int prepare_exec(struct actor *me, const struct Exec *op, int keep);

@@ -228,11 +228,17 @@ int do_Gate(struct actor *me, const struct Gate *op)
     return rc < 0 ? rc : 0;
 }
 
+/* The parent may have ended before we asked: then nobody holds the other end of the report socket. */
 int do_DieWithParent(struct actor *me, const struct DieWithParent *op)
 {
+    struct pollfd reader = {.fd = me->report, .events = 0};
+    struct timespec now = {0};
     (void)op;
     me->dies_with_parent = true;
-    return sys_prctl(PR_SET_PDEATHSIG, SIGKILL);
+    int rc = sys_prctl(PR_SET_PDEATHSIG, SIGKILL);
+    if (rc == 0 && sys(ppoll, &reader, 1, &now, NULL, 0) > 0)
+        end_quietly(me);
+    return rc;
 }
 
 int do_SetDumpable(struct actor *me, const struct SetDumpable *op)

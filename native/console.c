@@ -38,7 +38,6 @@ static int open_master(int root)
 /* The other end of `master`: TIOCGPTPEER, so that no path is looked up (CVE-2025-52565). */
 static int open_peer(int master)
 {
-    enum { FIRST_MAJOR = 136, LAST_MAJOR = 143 };
     struct stat found;
     int unlocked = 0;
     long rc = sys(ioctl, master, TERMINAL_SET_LOCK, &unlocked);
@@ -50,9 +49,7 @@ static int open_peer(int master)
         rc = sys_fstat(peer, &found);
     if (rc < 0)
         return (int)rc;
-    unsigned major_number = (unsigned)(found.st_rdev >> 8) & 0xfff;
-    bool is_peer = S_ISCHR(found.st_mode) && major_number >= FIRST_MAJOR && major_number <= LAST_MAJOR;
-    return is_peer ? take_fd(&peer) : -ENODEV;
+    return is_pseudoterminal(&found) ? take_fd(&peer) : -ENODEV;
 }
 
 static int set_size(int terminal, const struct Console *op)

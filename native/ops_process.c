@@ -16,12 +16,14 @@ int do_SetCwd(struct actor *me, const struct SetCwd *op)
 {
     char cwd[PATH_BYTES];
     (void)me;
-    long rc = sys(chdir, op->path.data);
+    /* Through /proc/self/fd a path could begin at a descriptor of ours (CVE-2024-21626). */
+    _cleanup_close_ int directory = open_how(AT_FDCWD, op->path.data, O_PATH | O_DIRECTORY, RESOLVE_NO_MAGICLINKS);
+    long rc = directory < 0 ? directory : sys(fchdir, directory);
     if (rc == -ENOENT && op->create)
         rc = make_cwd(op->path.data);
     if (rc < 0)
         return (int)rc;
-    /* A directory outside of the root is told as `(unreachable)…` (CVE-2024-21626). */
+    /* A directory outside of the root is told as `(unreachable)…`. */
     rc = sys(getcwd, cwd, sizeof cwd);
     if (rc < 0)
         return (int)rc;
@@ -121,6 +123,13 @@ int do_DupTo(struct actor *me, const struct DupTo *op)
     return rc < 0 ? (int)rc : 0;
 }
 
+/* What exists for this program only: a pipe, a socket, a pseudoterminal. A file or a device of the host is not given
+ * to a user of the box because somebody redirects from it. */
+static bool is_for_program(const struct stat *found)
+{
+    return S_ISFIFO(found->st_mode) || S_ISSOCK(found->st_mode) || is_pseudoterminal(found);
+}
+
 static int own_stdio(int fd, int64_t uid)
 {
     struct stat found;
@@ -129,7 +138,7 @@ static int own_stdio(int fd, int64_t uid)
         return 0;
     if (rc < 0)
         return rc;
-    if (found.st_uid == (uid_t)uid || is_character_device(&found, 1, 3))
+    if (found.st_uid == (uid_t)uid || !is_for_program(&found))
         return 0;
     rc = (int)sys(fchown, fd, uid, (gid_t)-1);
     return rc == -EPERM || rc == -EROFS || rc == -EINVAL ? 0 : rc;
@@ -203,7 +212,23 @@ int do_FindProgram(struct actor *me, const struct FindProgram *op)
     return rc == 0 ? check_program(me->program) : rc;
 }
 
-int prepare_exec(struct actor *me, const struct Exec *op)
+/* Close our descriptors but the report socket and `keep` (-1: none). Not only at execve(2): that walks to the program
+ * before it closes, and a path through /proc/self/fd would begin at a directory of the host that we hold. */
+static void close_ours(struct actor *me, int keep)
+{
+    int low = keep >= 0 && keep < me->report ? keep : me->report;
+    int high = low == me->report ? keep : me->report;
+    int from = me->base;
+    for (int fd = low; fd >= from; fd = high) {
+        if (fd > from)
+            (void)sys(close_range, from, fd - 1, 0);
+        from = fd + 1;
+    }
+    (void)sys(close_range, from, EVERY_FD, 0);
+    me->plan.slots = 0; /* there is nothing in them any more */
+}
+
+int prepare_exec(struct actor *me, const struct Exec *op, int keep)
 {
     struct vector argv, env;
     int rc = vector_make(&argv, op->argv, NULL);
@@ -213,6 +238,7 @@ int prepare_exec(struct actor *me, const struct Exec *op)
         return rc;
     (void)sys(umask, me->umask);
     reset_signals();
+    close_ours(me, keep);
     me->argv = argv.items;
     me->env = env.items;
     return 0;
@@ -220,6 +246,6 @@ int prepare_exec(struct actor *me, const struct Exec *op)
 
 int do_Exec(struct actor *me, const struct Exec *op)
 {
-    int rc = me->argv ? 0 : prepare_exec(me, op);
+    int rc = me->argv ? 0 : prepare_exec(me, op, -1);
     return rc < 0 ? rc : (int)sys(execve, me->program, me->argv, me->env);
 }

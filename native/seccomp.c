@@ -107,7 +107,7 @@ static int load_filter(const struct LoadSeccomp *op, unsigned long flags)
 
 /* Do now what `Exec` would do before execve(2): once the filter holds, each of its system calls would need to be
  * allowed. A hook in between needs our signal dispositions as they are. */
-static int prepare_ahead(struct actor *me)
+static int prepare_ahead(struct actor *me, int keep)
 {
     enum { HOOK = 8, EXEC = 77 };
     struct steps ahead = me->todo;
@@ -115,16 +115,13 @@ static int prepare_ahead(struct actor *me)
     union arguments arguments;
     while (steps_next(&ahead, &step) && step.code != HOOK)
         if (step.code == EXEC && step_arguments(&step, &arguments))
-            return prepare_exec(me, &arguments.Exec);
+            return prepare_exec(me, &arguments.Exec, keep);
     return 0;
 }
 
 static int load_with_listener(struct actor *me, const struct LoadSeccomp *op)
 {
     static char stack[STACK_BYTES] __attribute__((aligned(16)));
-    handoff.socket = slot_fd(me, op->listener);
-    if (handoff.socket < 0)
-        return handoff.socket;
     int rc = join_by_pid(&handoff.state, op->state, child_pid(me));
     if (rc < 0)
         return rc;
@@ -146,7 +143,10 @@ static int load_with_listener(struct actor *me, const struct LoadSeccomp *op)
 
 int do_LoadSeccomp(struct actor *me, const struct LoadSeccomp *op)
 {
-    int rc = prepare_ahead(me);
+    handoff.socket = op->listener == NO_SLOT ? NO_SLOT : slot_fd(me, op->listener);
+    if (op->listener != NO_SLOT && handoff.socket < 0)
+        return handoff.socket;
+    int rc = prepare_ahead(me, handoff.socket);
     if (rc < 0)
         return rc;
     return op->listener == NO_SLOT ? load_filter(op, (unsigned long)op->flags) : load_with_listener(me, op);

@@ -220,6 +220,13 @@ _Noreturn static inline void sys_exit(int status)
         (void)sys(exit_group, status);
 }
 
+/* The program's end of one: its majors are those of UNIX98 (admin-guide/devices.txt). */
+static inline bool is_pseudoterminal(const struct stat *found)
+{
+    unsigned major_number = (unsigned)(found->st_rdev >> 8) & 0xfff;
+    return S_ISCHR(found->st_mode) && major_number >= 136 && major_number <= 143;
+}
+
 static inline bool is_character_device(const struct stat *found, unsigned major_number, unsigned minor_number)
 {
     return S_ISCHR(found->st_mode) && found->st_rdev == (((dev_t)major_number << 8) | minor_number);

@@ -4,7 +4,7 @@ from boxwright.plan import cgroups, ops
 from boxwright.plan.builder import Builder
 from boxwright.plan.cgroup_layout import CgroupEntry
 from boxwright.plan.mounts import INIT_SYSTEM_ANNOTATION, Mounts
-from boxwright.plan.namespaces import CLONE_FLAGS, compile_clone, is_new
+from boxwright.plan.namespaces import CLONE_FLAGS, compile_clone, hidden_from_birth, is_new
 from boxwright.plan.process import ProcessSteps
 from boxwright.plan.request import UPCALL_NET_DEVICES, UPCALL_SYSTEMD_UNIT
 from boxwright.plan.rootfs import O_DIRECTORY, O_PATH, O_RDWR, Rootfs
@@ -90,7 +90,7 @@ class _Create:
             steps = cgroups.compile_attach(self._config, layout, request.placement, request.site, UPCALL_SYSTEMD_UNIT)
             b.extend(ops.OUTER, steps)
         if process is not None:
-            process.compile_outer()
+            process.compile_outer(scored=hidden_from_birth(self._linux, self._facts))
         if self._linux is not None and self._linux.net_devices:
             anchor = "config-linux.md#configLinuxNetworkDevices"
             b.add(ops.OUTER, ops.Upcall(UPCALL_NET_DEVICES), "/linux/netDevices", anchor)

@@ -120,6 +120,8 @@ def _write(op: ops.Write, f: Failure) -> "Reason":
 def _write_at(op: ops.WriteAt, f: Failure) -> "Reason":
     if op.name.startswith("sys/"):
         return _sysctl(op, f)
+    if op.name.endswith("oom_score_adj"):
+        return _oom_score(f)
     if "apparmor" in op.name:
         return "", "is AppArmor active, and the profile loaded? `aa-status` tells, `apparmor_parser -r` loads"
     if op.name.endswith("attr/exec") and f.errno in {e.EINVAL, e.EACCES, e.ENOENT}:
@@ -157,9 +159,13 @@ def _child_file(op: ops.WriteChildFile, f: Failure) -> "Reason":
             return "", f"without root only the own id may be mapped, or what /etc/sub{kind} grants by `new{kind}map`"
         if f.errno == e.EINVAL:
             return "", "the ranges overlap, are empty or too many (340), or name ids that do not exist outside"
-    if op.name == "oom_score_adj" and f.errno in {e.EACCES, e.EPERM}:
+    return _oom_score(f) if op.name == "oom_score_adj" else _NOTHING
+
+
+def _oom_score(f: Failure) -> "Reason":
+    if f.errno in {e.EACCES, e.EPERM}:
         return "", "a score below the caller's own needs CAP_SYS_RESOURCE"
-    if op.name == "oom_score_adj" and f.errno == e.EINVAL:
+    if f.errno == e.EINVAL:
         return "", "the score must be from -1000 to 1000"
     return _NOTHING
 
@@ -308,6 +314,8 @@ def _cwd(op: ops.SetCwd, f: Failure) -> "Reason":
         return "", f"`{op.path}` is missing in the root file system, and a link there points nowhere"
     if f.errno == e.EXDEV:
         return "it leads out of the root file system", ""
+    if f.errno == e.ELOOP:
+        return "", "a path through /proc/PID/fd, root or cwd is no working directory, nor are links in a circle"
     return _NOTHING
 
 

@@ -3,7 +3,7 @@
 from boxwright._record import Record
 from boxwright.plan import ops
 from boxwright.plan.builder import Builder
-from boxwright.plan.namespaces import CLONE_FLAGS
+from boxwright.plan.namespaces import CLONE_FLAGS, compile_oom_score
 from boxwright.plan.process import ProcessSteps, cpu_mask
 from boxwright.plan.rootfs import O_DIRECTORY, O_PATH
 
@@ -48,10 +48,13 @@ def compile_exec(process: "Process", linux: "Linux | None", facts: "HostFacts", 
     if affinity is not None and affinity.initial:
         op = ops.SetAffinity(cpu_mask(affinity.initial))
         b.add(ops.JOINER, op, process.at("execCPUAffinity", "initial"), AFFINITY_ANCHOR)
+    compile_oom_score(b, process, proc)
+    # who is in the container must not look into the process, not even before its first step (CVE-2016-9962)
+    b.add(ops.JOINER, ops.SetDumpable(0))
     if kinds:
         b.add(ops.JOINER, ops.Setns(b.inherited("pidfd"), kinds), "/linux/namespaces", ANCHOR, about="container")
     b.add(ops.JOINER, ops.Clone(0, into), about="process")
-    steps.compile_outer()
+    steps.compile_outer(scored=True)
     if request.resctrl:
         from boxwright.plan.resctrl import join_steps
 
@@ -105,7 +108,6 @@ def _open_groups(b: Builder, request: JoinRequest) -> tuple[int, list[int]]:
 def _arrive(b: Builder, request: JoinRequest, kinds: int, root: int) -> None:
     if kinds & CLONE_FLAGS["user"]:
         b.add(ops.INIT, ops.BecomeRoot(), "/linux/namespaces", ANCHOR)
-    b.add(ops.INIT, ops.SetDumpable(0))
     b.add(ops.INIT, ops.NewSession())
     b.add(ops.INIT, ops.JoinKeyring(f"_ses.{request.container_id}"), soft=True)
     if kinds & CLONE_FLAGS["mount"]:

@@ -8,7 +8,7 @@ if TYPE_CHECKING:
 
     from boxwright.plan.builder import Builder
     from boxwright.plan.request import HostFacts
-    from boxwright.spec.types import Config, IDMapping, Linux, Namespace
+    from boxwright.spec.types import Config, IDMapping, Linux, Namespace, Process
 
 ANCHOR = "config-linux.md#configLinuxNamespaces"
 MAPS_ANCHOR = "config-linux.md#configLinuxUserNamespaceMappings"
@@ -79,6 +79,10 @@ def compile_clone(b: "Builder", config: "Config", facts: "HostFacts", cgroup_slo
         return
     b.add(ops.OUTER, ops.ForkJoiner(), "/linux/namespaces", ANCHOR)
     b.add(ops.JOINER, ops.DieWithParent())
+    if hidden_from_birth(linux, facts):
+        proc = b.slot()
+        b.add(ops.JOINER, ops.Open(proc, "/proc", _O_RDONLY))
+        compile_oom_score(b, config.process, proc)
     if own_time and new_user:
         # the time namespace has to belong to the new user namespace, so that one is made first
         _join(b, joins)
@@ -93,9 +97,29 @@ def compile_clone(b: "Builder", config: "Config", facts: "HostFacts", cgroup_slo
         _join(b, joins)
     if own_time:
         _compile_time(b, linux)
+    if hidden_from_birth(linux, facts):
+        b.add(ops.JOINER, ops.SetDumpable(0))
     b.add(ops.JOINER, ops.Clone(flags, cgroup_slot), "/linux/namespaces", ANCHOR, about="container process")
     if new_user and not own_time:
         _compile_maps(b, linux, facts, ops.INIT)
+
+
+def hidden_from_birth(linux: "Linux | None", facts: "HostFacts") -> bool:
+    """Whether the joiner makes itself undumpable, and with it the init that it clones.
+
+    Who is in the namespaces joined already must not look into the init (CVE-2016-9962): not even before its first
+    step. But without privileges nobody can write the id maps of such a process.
+    """
+    if linux is None or not any(namespace.path for namespace in linux.namespaces):
+        return False
+    return facts.privileged or not is_new(linux, "user")
+
+
+def compile_oom_score(b: "Builder", process: "Process | None", proc: int) -> None:
+    """The joiner's own score, for the init to inherit: its file belongs to root once it is undumpable."""
+    if process is not None and process.oom_score_adj is not None:
+        op = ops.WriteAt(proc, "self/oom_score_adj", str(process.oom_score_adj).encode())
+        b.add(ops.JOINER, op, process.at("oomScoreAdj"), "config.md#configLinuxProcess")
 
 
 def _open_joins(b: "Builder", linux: "Linux") -> "list[tuple[Namespace, int]]":

@@ -69,10 +69,10 @@ class ProcessSteps:
         self._proc = proc
         self.keep_groups = False  # those of the caller, as the annotation of crun asks for
 
-    def compile_outer(self) -> None:
-        """What only the privileged side may do to the init."""
+    def compile_outer(self, *, scored: bool = False) -> None:
+        """What only the privileged side may do to the init; its OOM score too unless it is `scored` already."""
         process = self._process
-        if process.oom_score_adj is not None:
+        if process.oom_score_adj is not None and not scored:
             data = str(process.oom_score_adj).encode()
             self._b.add(
                 ops.OUTER,

@@ -1,0 +1,347 @@
+/* What hostile code in a box tries: one verb a run, one finding a line. Static, so that it runs in any root.
+ *
+ *   fds                     numbers of the open descriptors
+ *   exchange A B SECONDS    exchange two names all the time
+ *   watch SECONDS           attack every process of the runtime that shows up: what was got is told
+ *   terminal                push input to the terminal at descriptor 0
+ *   escapes                 calls that only an escape needs, and what came of them
+ *   mounts N                as many mounts
+ *   fork-bomb, memory-bomb, zombies N, flood BYTES, files DIR N, cgroups DIR DEPTH, stop-init
+ */
+#define _GNU_SOURCE
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/mount.h>
+#include <sys/ptrace.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/sysmacros.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+static double now(void)
+{
+    struct timespec at;
+    clock_gettime(CLOCK_MONOTONIC, &at);
+    return (double)at.tv_sec + (double)at.tv_nsec / 1e9;
+}
+
+static void tell(const char *what, long result)
+{
+    printf("%s %s\n", what, result < 0 ? strerrorname_np(errno) : "ok");
+    fflush(stdout);
+}
+
+static int fds(void)
+{
+    struct stat found;
+    for (int fd = 0; fd < 4096; fd++)
+        if (fstat(fd, &found) == 0)
+            printf("%d\n", fd);
+    return 0;
+}
+
+static int exchange(const char *a, const char *b, double seconds)
+{
+    long turns = 0;
+    for (double end = now() + seconds; now() < end; turns++)
+        /* the victim may have made a name busy for a moment */
+        if (syscall(SYS_renameat2, AT_FDCWD, a, AT_FDCWD, b, 2) < 0 && errno != EBUSY)
+            return perror("renameat2"), 1;
+    printf("turns %ld\n", turns);
+    return 0;
+}
+
+/* --- watch: whoever runs the runtime's program in our process namespace is attacked --- */
+
+static bool is_runtime(const char *pid)
+{
+    char path[64], text[32] = "";
+    snprintf(path, sizeof path, "/proc/%s/cmdline", pid);
+    int fd = open(path, O_RDONLY);
+    if (fd < 0)
+        return false;
+    ssize_t got = read(fd, text, sizeof text - 1);
+    close(fd);
+    return got > 0 && strncmp(text, "boxwright", 9) == 0;
+}
+
+static void try_open(const char *pid, const char *name, int flags, const char *what)
+{
+    char path[64];
+    snprintf(path, sizeof path, "/proc/%s/%s", pid, name);
+    int fd = open(path, flags);
+    if (fd >= 0) {
+        if (is_runtime(pid)) /* still: it has not become a program of the box meanwhile */
+            tell(what, fd);
+        if (strcmp(name, "exe") == 0 && is_runtime(pid)) {
+            snprintf(path, sizeof path, "/proc/self/fd/%d", fd);
+            int again = open(path, O_WRONLY);
+            tell("write-exe", again);
+            if (again >= 0)
+                tell("overwrite-exe", write(again, "x", 1));
+        }
+        close(fd);
+    }
+}
+
+static void attack(const char *pid)
+{
+    char path[64], target[256];
+    try_open(pid, "exe", O_PATH, "exe");
+    try_open(pid, "mem", O_RDWR, "mem");
+    try_open(pid, "root", O_PATH | O_DIRECTORY, "root");
+    try_open(pid, "cwd", O_PATH | O_DIRECTORY, "cwd");
+    try_open(pid, "environ", O_RDONLY, "environ");
+    try_open(pid, "maps", O_RDONLY, "maps");
+    snprintf(path, sizeof path, "/proc/%s/fd/3", pid);
+    if (readlink(path, target, sizeof target) >= 0 && is_runtime(pid))
+        tell("fd-link", 0);
+    if (ptrace(PTRACE_SEIZE, atoi(pid), 0, 0) == 0) {
+        if (is_runtime(pid))
+            tell("ptrace", 0);
+        ptrace(PTRACE_INTERRUPT, atoi(pid), 0, 0);
+        waitpid(atoi(pid), NULL, __WALL);
+        ptrace(PTRACE_DETACH, atoi(pid), 0, 0);
+    }
+    int pidfd = (int)syscall(SYS_pidfd_open, atoi(pid), 0);
+    for (int fd = 3; pidfd >= 0 && fd < 16; fd++)
+        if (syscall(SYS_pidfd_getfd, pidfd, fd, 0) >= 0 && is_runtime(pid))
+            tell("getfd", 0);
+    if (pidfd >= 0)
+        close(pidfd);
+}
+
+static int watch(double seconds)
+{
+    long seen = 0;
+    printf("watching\n");
+    fflush(stdout);
+    for (double end = now() + seconds; now() < end;) {
+        DIR *proc = opendir("/proc");
+        for (struct dirent *entry; (entry = readdir(proc));)
+            if (entry->d_name[0] >= '2' && entry->d_name[0] <= '9' ? is_runtime(entry->d_name)
+                : entry->d_name[0] == '1' && entry->d_name[1] && is_runtime(entry->d_name)) {
+                seen++;
+                attack(entry->d_name);
+            }
+        closedir(proc);
+    }
+    printf("seen %ld\n", seen);
+    return 0;
+}
+
+/* --- what should be refused --- */
+
+static int terminal(void)
+{
+    char letter = '!';
+    struct { char kind; short area[5]; } paste = {3, {0}};
+    tell("TIOCSTI", ioctl(0, TIOCSTI, &letter));
+    tell("TIOCSTI-high", syscall(SYS_ioctl, 0, (1UL << 32) | TIOCSTI, &letter));
+    tell("TIOCSCTTY", ioctl(0, TIOCSCTTY, 1));
+    tell("TIOCLINUX", ioctl(0, TIOCLINUX, &paste));
+    tell("TIOCLINUX-high", syscall(SYS_ioctl, 0, (1UL << 32) | TIOCLINUX, &paste));
+    return 0;
+}
+
+static void try_write(const char *path, const char *data)
+{
+    int fd = open(path, O_WRONLY);
+    long rc = fd < 0 ? fd : write(fd, data, strlen(data));
+    char what[128];
+    snprintf(what, sizeof what, "write:%s", path);
+    tell(what, rc);
+    if (fd >= 0)
+        close(fd);
+}
+
+static void try_read(const char *path)
+{
+    char data[16], what[128];
+    int fd = open(path, O_RDONLY);
+    ssize_t got = fd < 0 ? fd : read(fd, data, sizeof data);
+    snprintf(what, sizeof what, "read:%s", path);
+    if (got == 0)
+        printf("%s empty\n", what);
+    else
+        tell(what, got);
+    if (fd >= 0)
+        close(fd);
+}
+
+static int escapes(int count, char **paths)
+{
+    tell("mount-tmpfs", mount("tmpfs", "/mnt", "tmpfs", 0, ""));
+    tell("mount-proc", mount("proc", "/mnt", "proc", 0, ""));
+    tell("mount-bind", mount("/", "/mnt", NULL, MS_BIND, NULL));
+    tell("remount-proc-sys", mount(NULL, "/proc/sys", NULL, MS_REMOUNT | MS_BIND, NULL));
+    tell("umount-mask", umount2("/proc/kcore", MNT_DETACH));
+    tell("fsopen", syscall(SYS_fsopen, "tmpfs", 0));
+    tell("open_tree", syscall(SYS_open_tree, AT_FDCWD, "/", 1));
+    tell("pivot_root", syscall(SYS_pivot_root, "/mnt", "/mnt"));
+    tell("unshare-mount", unshare(CLONE_NEWNS));
+    tell("unshare-user", unshare(CLONE_NEWUSER));
+    tell("unshare-cgroup", unshare(CLONE_NEWCGROUP));
+    tell("setns", setns(open("/proc/1/ns/mnt", O_RDONLY), 0));
+    tell("mknod-disk", mknod("/tmp/disk", S_IFBLK | 0600, makedev(254, 0)));
+    tell("mknod-mem", mknod("/tmp/mem", S_IFCHR | 0600, makedev(1, 1)));
+    tell("handle", syscall(SYS_open_by_handle_at, AT_FDCWD, "\0\0\0\0\0\0\0\0\0\0", O_RDONLY));
+    tell("kexec", syscall(SYS_kexec_load, 0, 0, NULL, 0));
+    tell("init_module", syscall(SYS_init_module, "", 0, ""));
+    tell("finit_module", syscall(SYS_finit_module, 0, "", 0));
+    tell("delete_module", syscall(SYS_delete_module, "none", 0));
+    tell("bpf", syscall(SYS_bpf, 0, NULL, 0));
+    tell("perf", syscall(SYS_perf_event_open, NULL, 0, -1, -1, 0));
+    tell("userfaultfd", syscall(SYS_userfaultfd, 0));
+    tell("keyctl", syscall(SYS_keyctl, 0, -3, 0));
+    tell("reboot", syscall(SYS_reboot, 0xfee1dead, 672274793, 0x89abcdef, NULL));
+    tell("settime", syscall(SYS_clock_settime, 0, NULL));
+    tell("sethostname", sethostname("x", 1));
+    tell("swapon", syscall(SYS_swapon, "/mnt", 0));
+    tell("iopl", syscall(SYS_iopl, 3));
+    tell("raw-socket", socket(AF_INET, SOCK_RAW, 1));
+    tell("packet-socket", socket(AF_PACKET, SOCK_RAW, 0));
+    tell("ptrace-init", ptrace(PTRACE_ATTACH, getpid() == 1 ? 2 : 1, 0, 0));
+    tell("io_uring", syscall(SYS_io_uring_setup, 1, NULL));
+    for (int i = 0; i < count; i++)
+        if (paths[i][0] == '+')
+            try_write(paths[i] + 1, "1");
+        else
+            try_read(paths[i]);
+    return 0;
+}
+
+/* --- floods --- */
+
+static int mounts(long count)
+{
+    long made = 0;
+    for (long i = 0; i < count; i++)
+        made += mount("tmpfs", "/mnt", "tmpfs", 0, "size=4k") == 0;
+    printf("made %ld\n", made);
+    return 0;
+}
+
+_Noreturn static void fork_bomb(void)
+{
+    for (;;)
+        if (fork() < 0)
+            sched_yield();
+}
+
+_Noreturn static void memory_bomb(void)
+{
+    for (;;) {
+        char *more = malloc(1 << 20);
+        if (more)
+            memset(more, 1, 1 << 20);
+    }
+}
+
+static int zombies(long count)
+{
+    long made = 0;
+    for (long i = 0; i < count; i++) {
+        pid_t pid = fork();
+        if (pid == 0)
+            _exit(0);
+        made += pid > 0;
+    }
+    printf("made %ld\n", made);
+    fflush(stdout);
+    pause();
+    return 0;
+}
+
+static int flood(long bytes)
+{
+    static char chunk[65536];
+    memset(chunk, 'x', sizeof chunk);
+    for (; bytes > 0; bytes -= (long)sizeof chunk)
+        if (write(1, chunk, sizeof chunk) < 0)
+            return 1;
+    return 0;
+}
+
+static int files(const char *directory, long count)
+{
+    char name[64];
+    long made = 0;
+    if (chdir(directory) < 0)
+        return perror("chdir"), 1;
+    for (; made < count; made++) {
+        snprintf(name, sizeof name, "file%ld", made);
+        int fd = open(name, O_CREAT | O_WRONLY, 0600);
+        if (fd < 0)
+            break;
+        close(fd);
+    }
+    tell("file", made < count ? -1 : 0);
+    return 0;
+}
+
+static int cgroups(const char *directory, long depth)
+{
+    long made = 0;
+    if (chdir(directory) < 0)
+        return perror("chdir"), 1;
+    while (made < depth && mkdir("deep", 0755) == 0 && chdir("deep") == 0)
+        made++;
+    printf("made %ld\n", made);
+    return 0;
+}
+
+static int stop_init(void)
+{
+    raise(SIGSTOP);
+    return 0;
+}
+
+static double seconds(const char *text)
+{
+    return strtod(text, NULL);
+}
+
+int main(int argc, char **argv)
+{
+    const char *verb = argc > 1 ? argv[1] : "";
+    if (strcmp(verb, "fds") == 0)
+        return fds();
+    if (strcmp(verb, "exchange") == 0 && argc == 5)
+        return exchange(argv[2], argv[3], seconds(argv[4]));
+    if (strcmp(verb, "watch") == 0 && argc == 3)
+        return watch(seconds(argv[2]));
+    if (strcmp(verb, "terminal") == 0)
+        return terminal();
+    if (strcmp(verb, "escapes") == 0)
+        return escapes(argc - 2, argv + 2);
+    if (strcmp(verb, "mounts") == 0 && argc == 3)
+        return mounts(atol(argv[2]));
+    if (strcmp(verb, "fork-bomb") == 0)
+        fork_bomb();
+    if (strcmp(verb, "memory-bomb") == 0)
+        memory_bomb();
+    if (strcmp(verb, "zombies") == 0 && argc == 3)
+        return zombies(atol(argv[2]));
+    if (strcmp(verb, "flood") == 0 && argc == 3)
+        return flood(atol(argv[2]));
+    if (strcmp(verb, "files") == 0 && argc == 4)
+        return files(argv[2], atol(argv[3]));
+    if (strcmp(verb, "cgroups") == 0 && argc == 4)
+        return cgroups(argv[2], atol(argv[3]));
+    if (strcmp(verb, "stop-init") == 0)
+        return stop_init();
+    fprintf(stderr, "attacker: no such verb, or not its arguments\n");
+    return 2;
+}
