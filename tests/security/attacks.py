@@ -11,10 +11,29 @@ from fixtures_runtime import Json, default_config
 # what a box in a user namespace of its own may hold without harm
 ALL_CAPABILITIES = [
     f"CAP_{name}"
-    for name in (
-        "CHOWN DAC_OVERRIDE DAC_READ_SEARCH FOWNER FSETID KILL SETGID SETUID SETPCAP NET_ADMIN NET_RAW IPC_LOCK "
-        "SYS_MODULE SYS_RAWIO SYS_CHROOT SYS_PTRACE SYS_ADMIN SYS_BOOT SYS_NICE MKNOD SETFCAP"
-    ).split()
+    for name in [
+        "CHOWN",
+        "DAC_OVERRIDE",
+        "DAC_READ_SEARCH",
+        "FOWNER",
+        "FSETID",
+        "KILL",
+        "SETGID",
+        "SETUID",
+        "SETPCAP",
+        "NET_ADMIN",
+        "NET_RAW",
+        "IPC_LOCK",
+        "SYS_MODULE",
+        "SYS_RAWIO",
+        "SYS_CHROOT",
+        "SYS_PTRACE",
+        "SYS_ADMIN",
+        "SYS_BOOT",
+        "SYS_NICE",
+        "MKNOD",
+        "SETFCAP",
+    ]
 ]
 FIRST_ID = 700_000
 
@@ -34,7 +53,7 @@ def wait_for(what: Callable[[], object], seconds: float = 20) -> None:
 
 def with_capabilities(config: Json, names: list[str]) -> Json:
     """The configuration with exactly these capabilities, none of them inheritable."""
-    config["process"]["capabilities"] = {kind: names for kind in ("bounding", "effective", "permitted")}
+    config["process"]["capabilities"] = dict.fromkeys(("bounding", "effective", "permitted"), names)
     return config
 
 

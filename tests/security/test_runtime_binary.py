@@ -9,8 +9,8 @@ import sys
 from pathlib import Path
 
 import pytest
-
 from attacks import findings, in_user_namespace, one_line_error, rounds, wait_for
+
 from fixtures_runtime import REPOSITORY, BundleFactory, Runtime, default_config
 
 pytestmark = pytest.mark.root
@@ -151,7 +151,11 @@ def test_preserved_descriptors_are_exactly_those_asked_for(
     path = bundle(default_config("/bin/attacker", "fds"), root=hostile_root)
     try:
         found = subprocess.run(
-            ["bash", "-c", f"{script} --bundle {path} attacked"], pass_fds=left, capture_output=True, text=True, check=True
+            ["bash", "-c", f"{script} --bundle {path} attacked"],
+            pass_fds=left,
+            capture_output=True,
+            text=True,
+            check=True,
         )
     finally:
         for fd in left:
