@@ -1,5 +1,7 @@
 #include "resolve.h"
 
+#include <sys/statfs.h>
+
 enum { TRIES = 128, NAME_BYTES = 256 };
 
 /* What we create is made beneath a descriptor that we hold, and then opened without following anything. */
@@ -183,9 +185,25 @@ int resolve_parent(int root, const char *path, char name[NAME_BYTES])
     return resolve_or_create(root, parent, DIRECTORY, PARENT_MODE, 0);
 }
 
+/* What is mounted over procfs would be taken for the kernel's word (CVE-2019-16884). */
+static int check_not_proc(struct actor *me, int fd)
+{
+    struct statfs found;
+    long rc = fd < 0 ? fd : sys(fstatfs, fd, &found);
+    if (rc == 0 && found.f_type == PROC_MAGIC) {
+        me->failure.value = PROC_MAGIC;
+        rc = -EPERM;
+    }
+    if (rc == 0)
+        return fd;
+    if (fd >= 0)
+        (void)sys(close, fd);
+    return (int)rc;
+}
+
 int do_Resolve(struct actor *me, const struct Resolve *op)
 {
-    enum { NO_SYMLINKS = 1 };
+    enum { NO_SYMLINKS = 1, NOT_PROC = 2 };
     int root = slot_fd(me, op->root);
     if (root < 0)
         return root;
@@ -201,6 +219,6 @@ int do_Resolve(struct actor *me, const struct Resolve *op)
     if (kind < EXISTING || kind > FILE_)
         return -EINVAL;
     uint64_t no_symlinks = op->flags & NO_SYMLINKS ? RESOLVE_NO_SYMLINKS : 0;
-    return slot_fill(me, op->slot,
-                     resolve_or_create(root, op->path.data, (enum resolve_kind)kind, (mode_t)op->mode, no_symlinks));
+    int fd = resolve_or_create(root, op->path.data, (enum resolve_kind)kind, (mode_t)op->mode, no_symlinks);
+    return slot_fill(me, op->slot, op->flags & NOT_PROC ? check_not_proc(me, fd) : fd);
 }

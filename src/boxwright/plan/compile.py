@@ -65,7 +65,7 @@ class _Create:
         rootfs.compile_cwd()
         self._sysctls(proc)
         self._hooks_before_pivot()
-        rootfs.compile_walls()
+        rootfs.compile_walls(mounts)
         rootfs.compile_pivot()
         self._program(process)
         return b.build()

@@ -257,15 +257,20 @@ def _resolve(op: ops.Resolve, f: Failure) -> "Reason":
             f"`{op.path}` in the image is or goes through a symbolic link; that is refused for `{op.path}`, "
             "as it would mount it elsewhere"
         )
+    if f.errno == e.EPERM and f.value:
+        return "it leads into procfs", "nothing may be mounted there: the kernel's own files would be covered"
     if f.errno == e.EROFS:
         return "", f"`{op.path}` is missing in the image and cannot be made: the file system is read-only"
-    if f.errno in {e.EACCES, e.EOVERFLOW}:
-        return "", "the root file system belongs to ids that the user namespace does not map"
-    if f.errno in {e.ENOTDIR, e.EXDEV}:
-        return "", "a part of the path is a file, or it goes up (`..`) from what is missing"
-    if f.errno == e.ENOENT:
-        return "", f"`{op.path}` is missing in the root file system, or a symbolic link there points nowhere"
-    return _NOTHING
+    unmapped = "the root file system belongs to ids that the user namespace does not map"
+    no_way = "a part of the path is a file, or it goes up (`..`) from what is missing"
+    return {
+        e.EACCES: ("", unmapped),
+        e.EOVERFLOW: ("", unmapped),
+        e.ENOTDIR: ("", no_way),
+        e.EXDEV: ("", no_way),
+        e.EAGAIN: ("somebody renames parts of the path all the time", ""),
+        e.ENOENT: ("", f"`{op.path}` is missing in the root file system, or a symbolic link there points nowhere"),
+    }.get(f.errno, _NOTHING)
 
 
 def _move_mount(_op: ops.MoveMount, f: Failure) -> "Reason":

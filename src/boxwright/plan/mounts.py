@@ -36,6 +36,7 @@ OPTIONS_ANCHOR = "config.md#configLinuxMountOptions"
 PROC_FILES = frozenset(
     f"/proc/{name}" for name in ("cpuinfo", "diskstats", "meminfo", "stat", "swaps", "uptime", "loadavg", "slabinfo")
 )
+KERNEL = frozenset({"proc", "sysfs"})
 # kernel filesystems have no device: read-only is a property of the mount alone
 _WITHOUT_DEVICE = frozenset({"tmpfs", "proc", "sysfs", "devpts", "mqueue", "cgroup", "cgroup2", "overlay", "bpf"})
 
@@ -131,6 +132,7 @@ class Mounts:
         self._facts = facts
         self._request = request
         self._root = root
+        self._placed: list[tuple[str, int]] = []  # where each mount is, and the slot of a procfs or sysfs
         self._new_user = is_new(config.linux, "user")
         # a privileged outer opens the sources: the user of the box may have no right to walk there
         self._source_actor = ops.OUTER if self._new_user and facts.privileged else ops.INIT
@@ -142,7 +144,24 @@ class Mounts:
     def compile(self) -> None:
         """The steps of the init, in the listed order."""
         for mount, tree in zip(self._config.mounts, self._trees, strict=True):
-            self._mount(mount, fold(mount.options), tree)
+            options = fold(mount.options)
+            kernel = self._mount(mount, options, tree)
+            if not options.remount:
+                self._placed.append((clean_path(mount.destination).rstrip("/"), kernel))
+
+    def wall(self, path: str) -> "tuple[int, str]":
+        """The slot that a masked or read-only `path` is to be resolved from, and the path from there.
+
+        What lies in procfs or sysfs begins at the mount itself: whoever renames the mount point in the root file
+        system meanwhile leads no wall elsewhere (CVE-2023-27561). Asked for in the order of the walls.
+        """
+        found = (self._root, path)
+        for place, tree in self._placed:
+            if path.startswith(f"{place}/"):
+                found = (self._root, path) if tree == ops.NO_SLOT else (tree, path[len(place) + 1 :])
+        # a wall around a mount lies over it
+        self._placed += [(place, ops.NO_SLOT) for place, _ in self._placed if f"{place}/".startswith(f"{path}/")]
+        return found
 
     def _open_source(self, mount: "Mount") -> int:
         options = fold(mount.options)
@@ -199,19 +218,23 @@ class Mounts:
         self._b.add(actor, ops.OpenTree(slot, ops.AT_HOST, source, flags), mount.at("source"), ANCHOR)
         return slot
 
-    def _mount(self, mount: "Mount", options: Options, tree: int) -> None:
+    def _mount(self, mount: "Mount", options: Options, tree: int) -> int:
+        """Compile one mount; the slot of a procfs or sysfs, else NO_SLOT."""
+        kernel = ops.NO_SLOT
         if options.remount:
             self._remount(mount, options)
         elif options.bind:
-            self._check_proc(mount)
+            self._check_proc(mount, is_proc=mount.source == "/proc")
             self._bind(mount, options, tree)
         elif mount.type == "cgroup":
             self._cgroup(mount, options)
-        elif mount.type in {"proc", "sysfs"} and not self._may_mount(mount.type):
-            self._bind_kernel(mount, options)
+        elif mount.type in KERNEL and not self._may_mount(mount.type):
+            kernel = self._bind_kernel(mount, options)
         else:
-            self._check_proc(mount)
-            self._filesystem(mount, options)
+            self._check_proc(mount, is_proc=mount.type == "proc")
+            made = self._filesystem(mount, options)
+            kernel = made if mount.type in KERNEL else ops.NO_SLOT
+        return kernel
 
     # --- binds ---
 
@@ -222,13 +245,18 @@ class Mounts:
         target = self._resolve(mount, ops.LIKE, like=tree)
         self._attach(mount, options, tree, target)
 
-    def _bind_kernel(self, mount: "Mount", options: Options) -> None:
+    def _bind_kernel(self, mount: "Mount", options: Options) -> int:
         """proc or sysfs of the host, where the namespace it would show is the host's and the user namespace is not."""
         tree = self._b.slot()
         source = "/proc" if mount.type == "proc" else "/sys"
         self._b.add(ops.INIT, ops.OpenTree(tree, ops.AT_HOST, source, ops.RECURSIVE), mount.at("type"), ANCHOR)
         self._attributes(mount, options, tree)
+        if options.attr_set:
+            # what the host has mounted beneath it, such as the cgroups, is no less read-only (CVE-2023-25809)
+            op = ops.SetAttr(tree, options.attr_set, 0, 0, ops.NO_SLOT, 1)
+            self._b.add(ops.INIT, op, mount.at("options"), OPTIONS_ANCHOR, about=mount.destination)
         self._attach(mount, options, tree, self._resolve(mount, ops.DIRECTORY, ops.NO_SYMLINKS))
+        return tree
 
     def _may_mount(self, fstype: str) -> bool:
         """The kernel lets a user namespace mount proc and sysfs only with a pid and network namespace of its own."""
@@ -236,30 +264,31 @@ class Mounts:
             return True
         return is_new(self._linux, "pid" if fstype == "proc" else "network")
 
-    def _check_proc(self, mount: "Mount") -> None:
+    def _check_proc(self, mount: "Mount", *, is_proc: bool) -> None:
         """Nothing but procfs on /proc, and nothing beneath it but the known files (CVE-2019-16884)."""
         path = clean_path(mount.destination)
         if path != "/proc" and not path.startswith("/proc/"):
             return
-        if path in PROC_FILES or (path == "/proc" and (mount.type == "proc" or mount.source == "/proc")):
+        if path in PROC_FILES or (path == "/proc" and is_proc):
             return
         rule = "nothing may be mounted over procfs but " + ", ".join(sorted(PROC_FILES))
         raise ConfigError([Problem(mount.at("destination"), rule, ANCHOR, value=mount.destination)])
 
     # --- new filesystems ---
 
-    def _filesystem(self, mount: "Mount", options: Options) -> None:
+    def _filesystem(self, mount: "Mount", options: Options) -> int:
         params, parts = self._params(mount, options)
         tree = self._b.slot()
         attr = options.attr_set & ~MOUNT_ATTR_RDONLY if options.copy_up else options.attr_set
         op = ops.FsMount(tree, str(mount.type), params, attr)
         self._b.add(ops.INIT, op, mount.pointer, ANCHOR, parts=parts, about=mount.destination)
-        strict = ops.NO_SYMLINKS if mount.type in {"proc", "sysfs"} else 0
+        strict = ops.NO_SYMLINKS if mount.type in KERNEL else 0
         target = self._resolve(mount, ops.DIRECTORY, strict)
         if options.copy_up:
             self._b.add(ops.INIT, ops.CopyUp(tree, target), mount.pointer, OPTIONS_ANCHOR, about=mount.destination)
         self._attributes(mount, options, tree, fresh=not options.copy_up)
         self._attach(mount, options, tree, target)
+        return tree
 
     def _params(self, mount: "Mount", options: Options) -> "tuple[tuple[str, ...], tuple[str, ...]]":
         params, parts = [], []
@@ -302,6 +331,11 @@ class Mounts:
 
     def _cgroup(self, mount: "Mount", options: Options) -> None:
         """The container's part of each hierarchy, by bind mounts: needs no right to mount cgroup filesystems."""
+        if not self._request.placement.groups:
+            # the caller's own groups are not the container's to change (CVE-2023-25809)
+            options = options.replace(
+                attr_set=options.attr_set | MOUNT_ATTR_RDONLY, attr_clear=options.attr_clear & ~MOUNT_ATTR_RDONLY
+            )
         shown = visible_groups(self._request.placement, self._facts.cgroups)
         if len(shown) == 1 and not shown[0][0]:
             own = self._options_of_group(options, limits=False)
@@ -342,8 +376,10 @@ class Mounts:
     # --- shared ends ---
 
     def _resolve(self, mount: "Mount", kind: int, flags: int = 0, like: int = ops.NO_SLOT) -> int:
-        slot = self._b.slot()
-        op = ops.Resolve(slot, self._root, clean_path(mount.destination), kind, 0o755, flags, like)
+        slot, path = self._b.slot(), clean_path(mount.destination)
+        if path not in PROC_FILES and path != "/proc" and kind != ops.EXISTING:
+            flags |= ops.NOT_PROC
+        op = ops.Resolve(slot, self._root, path, kind, 0o755, flags, like)
         self._b.add(ops.INIT, op, mount.at("destination"), ANCHOR)
         return slot
 

@@ -29,7 +29,7 @@ ACTORS = ("outer", "joiner", "init")
 # Resolve.kind
 EXISTING, DIRECTORY, FILE, LIKE = 0, 1, 2, 3
 # Resolve.flags
-NO_SYMLINKS = 1
+NO_SYMLINKS, NOT_PROC = 1, 2
 # OpenTree.flags
 RECURSIVE = 1
 # Hook.pid_of
@@ -372,6 +372,7 @@ class Resolve(Op):
     component by component by mkdirat beneath held descriptors, a dangling link being followed inside the root (but
     `..` behind a component that is missing is EXDEV); LIKE is DIRECTORY or
     FILE after what the slot `like` is. NO_SYMLINKS in `flags`: no component may be a symbolic link (ELOOP).
+    NOT_PROC: the place may not be in a procfs, wherever links lead (EPERM; the value is procfs's magic number).
     """
 
     CODE = 46

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from boxwright.plan.builder import Builder
+    from boxwright.plan.mounts import Mounts
     from boxwright.plan.request import HostFacts, Request, RootSource
     from boxwright.spec.types import Config, Device, IDMapping, Linux
 
@@ -239,7 +240,7 @@ class Rootfs:
             op = ops.Resolve(self._b.slot(), self.slot, clean_path(process.cwd), ops.DIRECTORY, 0o755, 0)
             self._b.add(ops.INIT, op, process.at("cwd"), "config.md#configProcess")
 
-    def compile_walls(self) -> None:
+    def compile_walls(self, mounts: "Mounts") -> None:
         """Read-only root, masked and read-only paths."""
         b, linux = self._b, self._linux
         root = self._config.root
@@ -253,13 +254,13 @@ class Rootfs:
         if linux is None or not (linux.masked_paths or linux.readonly_paths):
             return
         for index, path in enumerate(linux.readonly_paths):
-            op = ops.MakeReadonly(self.slot, clean_path(path))
-            b.add(ops.INIT, op, f"/linux/readonlyPaths/{index}", READONLY_ANCHOR)
+            op = ops.MakeReadonly(*mounts.wall(clean_path(path)))
+            b.add(ops.INIT, op, f"/linux/readonlyPaths/{index}", READONLY_ANCHOR, about=clean_path(path))
         null = b.slot()
         b.add(ops.INIT, ops.Open(null, "/dev/null", O_PATH), "/linux/maskedPaths", MASKED_ANCHOR)
         for index, path in enumerate(linux.masked_paths):
-            mask = ops.Mask(self.slot, clean_path(path), null)
-            b.add(ops.INIT, mask, f"/linux/maskedPaths/{index}", MASKED_ANCHOR)
+            mask = ops.Mask(*mounts.wall(clean_path(path)), null)
+            b.add(ops.INIT, mask, f"/linux/maskedPaths/{index}", MASKED_ANCHOR, about=clean_path(path))
 
     def compile_pivot(self) -> None:
         """Make it the root, and give it the propagation that was asked for."""

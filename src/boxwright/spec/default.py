@@ -79,7 +79,7 @@ def _mounts(rootless: bool) -> "list[JSON]":
 def _sysfs(rootless: bool) -> "JSON":
     """Who does not own the network namespace cannot mount a sysfs; the host's is bound in its place."""
     if rootless:
-        return _mount("/sys", "none", "/sys", "rbind", "nosuid", "noexec", "nodev", "ro")
+        return _mount("/sys", "none", "/sys", "rbind", "nosuid", "noexec", "nodev", "ro", "rro")
     return _mount("/sys", "sysfs", "sysfs", "nosuid", "noexec", "nodev", "ro")
 
 
