@@ -2,12 +2,13 @@ import pytest
 
 import lacks
 
+# each before those that import it, so that its assertions are rewritten
 pytest_plugins = [
-    "fixtures_library",
     "fixtures_net",
-    "fixtures_probe",
     "fixtures_roots",
     "fixtures_runtime",
+    "fixtures_probe",
+    "fixtures_library",
     "leaks",
     "spec_table",
 ]

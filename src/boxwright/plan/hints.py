@@ -22,6 +22,10 @@ if TYPE_CHECKING:
 
 _NOTHING = ("", "")
 _CLONE_NEWUSER = 0x10000000
+_REALTIME = (
+    "realtime policies and a nice value below the caller's need CAP_SYS_NICE, and in cgroup v1 a realtime policy needs "
+    "`realtimeRuntime` of the cpu resources"
+)
 _NO_SPACE_FOR = "a limit of /proc/sys/user or of the user's processes is reached"
 
 
@@ -415,8 +419,7 @@ _REASONS: "dict[type[ops.Op], Explain]" = {
         {
             e.EPERM: (
                 "",
-                "realtime policies and a nice value below the caller's need CAP_SYS_NICE; in cgroup v1 "
-                "a realtime policy also needs `realtimeRuntime`",
+                _REALTIME,
             ),
             e.EINVAL: ("", "the policy does not take these values: sched_setattr(2)"),
             e.EBUSY: ("", "the machine has not enough time left for this deadline task"),
