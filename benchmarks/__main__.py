@@ -7,11 +7,12 @@ import platform
 import subprocess
 import sys
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from benchmarks.bundle import Bundle, build_floor
-from benchmarks.contenders import commands, of_lives, of_runs, of_verb, spawn
+from benchmarks.contenders import Runtime, of_lives, of_runs, of_verb, runtimes
 from benchmarks.many import many
 from benchmarks.rounds import Result, measure, table
 
@@ -50,13 +51,14 @@ def _measure(rounds: int, count: int) -> dict[str, Any]:
     with tempfile.TemporaryDirectory(prefix="boxwright-bench-") as name:
         directory = Path(name)
         bundle, state = Bundle(directory / "bundle"), directory / "state"
+        peers = runtimes(state)
         sleeping = bundle.variant("sleeping", "/bin/sleep", "1000")
         floor = build_floor(directory)
-        _show(found, "a whole run", measure(of_runs(bundle, floor, state), rounds))
-        _show(found, "create, start, delete", measure(of_lives(bundle, state), rounds))
-        with _Running(sleeping, state):
-            _show(found, "exec", measure(of_verb(state, "exec", "/bin/true"), rounds))
-            _show(found, "state", measure(of_verb(state, "state"), rounds))
+        _show(found, "a whole run", measure(of_runs(bundle, floor, state, peers), rounds))
+        _show(found, "create, start, delete", measure(of_lives(bundle, peers), rounds))
+        with _Running(sleeping, peers):
+            _show(found, "exec", measure(of_verb(peers, "exec", "/bin/true"), rounds))
+            _show(found, "state", measure(of_verb(peers, "state"), rounds))
         if count:
             found["many"] = many(sleeping, state, count)
             print("\n" + "\n".join(f"{key.replace('_', ' '):32}{value}" for key, value in found["many"].items()))
@@ -66,17 +68,17 @@ def _measure(rounds: int, count: int) -> dict[str, Any]:
 class _Running:
     """A running container of each runtime, by the runtime's name."""
 
-    def __init__(self, bundle: Path, state: Path) -> None:
+    def __init__(self, bundle: Path, peers: Sequence[Runtime]) -> None:
         self._bundle = bundle
-        self._commands = commands(state)
+        self._peers = peers
 
     def __enter__(self) -> None:
-        for name, command in self._commands.items():
-            spawn([*command, "run", "--detach", "--bundle", str(self._bundle), name])
+        for one in self._peers:
+            one.by([*one.command, "run", "--detach", "--bundle", str(self._bundle), one.name])
 
     def __exit__(self, *_exc: object) -> None:
-        for name, command in self._commands.items():
-            spawn([*command, "delete", "--force", name])
+        for one in self._peers:
+            one.by([*one.command, "delete", "--force", one.name])
 
 
 def _show(found: dict[str, Any], title: str, results: list[Result]) -> None:

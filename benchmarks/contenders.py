@@ -37,80 +37,96 @@ def spawn(argv: Sequence[str]) -> float:
     return took_ms
 
 
-def program(name: str, *argv: str) -> Contender:
+Spawn = Callable[[Sequence[str]], float]
+
+
+def program(name: str, *argv: str, by: Spawn = spawn) -> Contender:
     """A contender that is one program; `@` in a word becomes the round's number."""
-    return Contender(name, lambda number: spawn([word.replace("@", str(number)) for word in argv]))
+    return sequence(name, argv, by=by)
 
 
-def sequence(name: str, *steps: Sequence[str]) -> Contender:
+def sequence(name: str, *steps: Sequence[str], by: Spawn = spawn) -> Contender:
     """A contender that is several programs, one after the other."""
 
     def once(number: int) -> float:
-        return sum(spawn([word.replace("@", str(number)) for word in step]) for step in steps)
+        return sum(by([word.replace("@", str(number)) for word in step]) for step in steps)
 
     return Contender(name, once)
 
 
-def of_runs(bundle: Bundle, floor: Path, state: Path) -> list[Contender]:
-    """The whole life of a container that does nothing: made, run, gone."""
-    ours, path = str(COMMAND), str(bundle.path)
-    found = [
-        program("floor", str(floor), str(bundle.root), "floor-@", *groups()),
-        Contender("library", library_run(bundle, state)),
-        program("boxwright run", ours, "--root", str(state), "run", "--bundle", path, "ours-@"),
-    ]
+class Runtime:
+    """A command line that the others are compared by: its words before the verb, and how it is started."""
+
+    def __init__(self, name: str, command: list[str], by: Spawn = spawn) -> None:
+        self.name = name
+        self.command = command
+        self.by = by
+
+    def call(self, what: str, *words: str) -> Contender:
+        """A contender that is one call."""
+        return program(f"{self.name} {what}", *self.command, *words, by=self.by)
+
+
+def runtimes(state: Path) -> list[Runtime]:
+    """The runtimes that are there, each with a state directory of its own; the newer ones by BOXWRIGHT_BENCH_SID."""
+    found = [Runtime("boxwright", [str(COMMAND), "--root", str(state)])]
     for peer in PEERS:
         if where := shutil.which(peer):
-            found.append(
-                program(f"{peer} run", where, "--root", str(state / peer), "run", "--bundle", path, f"{peer}-@")
-            )
+            found.append(Runtime(peer, [where, "--root", str(state / peer)]))
+    if root := os.environ.get("BOXWRIGHT_BENCH_SID"):
+        from benchmarks.newer import NewerRoot
+
+        newer = NewerRoot(Path(root))
+        for peer in PEERS:
+            command = [newer.path(peer), "--root", str(state / f"new-{peer}")]
+            found.append(Runtime(f"new-{peer}", command, newer.spawn))
+    return found
+
+
+def of_runs(bundle: Bundle, floor: Path, state: Path, peers: Sequence[Runtime]) -> list[Contender]:
+    """The whole life of a container that does nothing: made, run, gone."""
+    found = [
+        program("floor", str(floor), str(bundle.root), "floor-@", *groups()),
+        Contender("library, bundle", library_run(state, bundle=bundle.path)),
+        Contender("library, host's root", library_run(state, ["/bin/true"])),
+    ]
+    found += [one.call("run", "run", "--bundle", str(bundle.path), f"{one.name}-@") for one in peers]
     if where := shutil.which("bwrap"):
         found.append(program("bwrap", where, *_bwrap(bundle.root)))
     return [*found, program("/bin/true", "/bin/true")]
 
 
-def of_lives(bundle: Bundle, state: Path) -> list[Contender]:
+def of_lives(bundle: Bundle, peers: Sequence[Runtime]) -> list[Contender]:
     """create, start and delete as an engine calls them."""
-    found = []
-    for name, command in commands(state).items():
-        steps = (
-            [*command, "create", "--bundle", str(bundle.path), f"{name}-@"],
-            [*command, "start", f"{name}-@"],
-            [*command, "delete", "--force", f"{name}-@"],
+    return [
+        sequence(
+            f"{one.name} life",
+            [*one.command, "create", "--bundle", str(bundle.path), f"{one.name}-@"],
+            [*one.command, "start", f"{one.name}-@"],
+            [*one.command, "delete", "--force", f"{one.name}-@"],
+            by=one.by,
         )
-        found.append(sequence(f"{name} life", *steps))
-    return found
+        for one in peers
+    ]
 
 
-def of_verb(state: Path, verb: str, *rest: str) -> list[Contender]:
-    """What is asked of a container that runs: its id is the command's name."""
-    return [program(f"{name} {verb}", *command, verb, name, *rest) for name, command in commands(state).items()]
+def of_verb(peers: Sequence[Runtime], verb: str, *rest: str) -> list[Contender]:
+    """What is asked of a container that runs: its id is the runtime's name."""
+    return [one.call(verb, verb, one.name, *rest) for one in peers]
 
 
-def commands(state: Path) -> dict[str, list[str]]:
-    """The command lines of the runtimes that are there, each with a state directory of its own."""
-    found = {"boxwright": [str(COMMAND), "--root", str(state)]}
-    for peer in PEERS:
-        if where := shutil.which(peer):
-            found[peer] = [where, "--root", str(state / peer)]
-    return found
-
-
-def library_run(bundle: Bundle, state: Path) -> Callable[[int], float]:
+def library_run(state: Path, argv: Sequence[str] | None = None, bundle: Path | None = None) -> Callable[[int], float]:
     """The life of a container from a process that runs already."""
-    from boxwright.runtime.context import Runtime
-    from boxwright.runtime.options import RunOptions
-    from boxwright.runtime.run import run
+    import boxwright
 
-    runtime = Runtime(str(state))
-    options = RunOptions(str(bundle.path))
+    runtime = boxwright.Runtime(str(state))
 
-    def once(number: int) -> float:
+    def once(_number: int) -> float:
         start = perf_counter()
-        status = run(runtime, f"library-{number}", options)
+        result = boxwright.run(argv, bundle=bundle, runtime=runtime)
         took_ms = (perf_counter() - start) * 1000
-        if status:
-            raise FailureError(f"library: status {status}")
+        if not result.ok:
+            raise FailureError(f"library: {result!r}")
         return took_ms
 
     return once

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from statistics import median
 from time import sleep
 
-from benchmarks.contenders import Contender
+from benchmarks.contenders import PEERS, Contender
 
 WARM_UP = 2
 # between two: the kernel takes apart the network namespace of the last one, and making one waits for that
@@ -38,7 +38,7 @@ def measure(contenders: Sequence[Contender], rounds: int) -> list[Result]:
 
 def table(title: str, results: Sequence[Result]) -> str:
     """Medians and minima, and what they are beside the floor and the peers of the same run."""
-    yardsticks = [one for one in results if one.name == "floor" or one.name.startswith(("crun", "runc"))]
+    yardsticks = [one for one in results if one.name == "floor" or one.name.split()[0].removeprefix("new-") in PEERS]
     head = f"{title:24}{'median ms':>10}{'min ms':>9}" + "".join(f"{f'× {one.name}':>20}" for one in yardsticks)
     lines = [head]
     for one in results:
