@@ -4,7 +4,7 @@ import os
 
 from boxwright.plan import ops
 from boxwright.plan.mounts import clean_path, fold, leave_peers
-from boxwright.plan.namespaces import is_new
+from boxwright.plan.namespaces import in_user_namespace
 from boxwright.spec.constants import MOUNT_ATTR_RDONLY, MS_PRIVATE, MS_REC, MS_SLAVE, ROOTFS_PROPAGATIONS
 
 TYPE_CHECKING = False
@@ -55,7 +55,7 @@ class Rootfs:
         self._request = request
         self._linux = config.linux
         self._own_mounts = self._linux is not None and any(n.type == "mount" for n in self._linux.namespaces)
-        self._may_mknod = facts.privileged and not is_new(self._linux, "user")
+        self._may_mknod = facts.privileged and not in_user_namespace(self._linux)
         self._tree = ops.NO_SLOT
         self._nodes: dict[str, int] = {}  # trees of device nodes that the outer made, by pointer
         self.slot = b.slot()
