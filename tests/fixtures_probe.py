@@ -18,7 +18,7 @@ import pytest
 
 import lacks
 from fixtures_roots import make_busybox_root, open_parents
-from fixtures_runtime import TIMEOUT_SECONDS, Json, Result, Runtime, default_config
+from fixtures_runtime import TIMEOUT_SECONDS, Json, Result, Runtime, default_config, wait_gone
 from processes import descendants
 
 SOURCE = Path(__file__).parent / "probe.c"
@@ -191,9 +191,10 @@ class Box:
 
     def end(self) -> str:
         """Kill it, wait, delete it; what it wrote."""
-        if self.state()["status"] != "stopped":
+        state = self.state()
+        if state["status"] != "stopped":
             self.kill("KILL")
-            self.wait()
+            wait_gone(state["pid"])  # and reap it: others of its pid namespace wait for that
         self.delete()
         return self.result.stdout
 

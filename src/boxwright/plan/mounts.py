@@ -7,7 +7,7 @@ the root to a descriptor, and the one is attached to the other.
 from boxwright._record import Record
 from boxwright.errors import ConfigError, Problem, UnsupportedError
 from boxwright.plan import ops
-from boxwright.plan.namespaces import is_new, map_text
+from boxwright.plan.namespaces import find, in_user_namespace, is_new, map_text
 from boxwright.spec.constants import (
     MOUNT_ATTR_IDMAP,
     MOUNT_ATTR_RDONLY,
@@ -133,9 +133,9 @@ class Mounts:
         self._request = request
         self._root = root
         self._placed: list[tuple[str, int]] = []  # where each mount is, and the slot of a procfs or sysfs
-        self._new_user = is_new(config.linux, "user")
+        self._in_user_namespace = in_user_namespace(config.linux)
         # a privileged outer opens the sources: the user of the box may have no right to walk there
-        self._source_actor = ops.OUTER if self._new_user and facts.privileged else ops.INIT
+        self._source_actor = ops.OUTER if self._in_user_namespace and facts.privileged else ops.INIT
 
     def compile_sources(self) -> None:
         """The steps of the outer: copies of the trees that the init cannot reach itself, and id-mapping namespaces."""
@@ -259,10 +259,12 @@ class Mounts:
         return tree
 
     def _may_mount(self, fstype: str) -> bool:
-        """The kernel lets a user namespace mount proc and sysfs only with a pid and network namespace of its own."""
-        if self._facts.privileged and not self._new_user:
+        """The kernel lets a user namespace mount proc and sysfs only with a pid and network namespace that it owns."""
+        if self._facts.privileged and not self._in_user_namespace:
             return True
-        return is_new(self._linux, "pid" if fstype == "proc" else "network")
+        kind = "pid" if fstype == "proc" else "network"
+        # with a user namespace that exists already a namespace of the same owner may have been made
+        return is_new(self._linux, kind) or (not is_new(self._linux, "user") and find(self._linux, kind) is not None)
 
     def _check_proc(self, mount: "Mount", *, is_proc: bool) -> None:
         """Nothing but procfs on /proc, and nothing beneath it but the known files (CVE-2019-16884)."""
@@ -312,7 +314,7 @@ class Mounts:
 
     def _unmapped_gid(self, param: str) -> bool:
         """`gid=5` of devpts is refused in a user namespace without that group, and only of use with it."""
-        if not self._new_user or not param.startswith("gid=") or not param[4:].isdigit():
+        if not self._in_user_namespace or not param.startswith("gid=") or not param[4:].isdigit():
             return False
         gid = int(param[4:])
         mappings = self._linux.gid_mappings if self._linux else ()

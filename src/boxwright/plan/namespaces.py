@@ -45,6 +45,11 @@ def is_new(linux: "Linux | None", kind: str) -> bool:
     return found is not None and not found.path
 
 
+def in_user_namespace(linux: "Linux | None") -> bool:
+    """Whether the container is in a user namespace that is not the runtime's, new or joined."""
+    return find(linux, "user") is not None
+
+
 def map_text(mappings: "Sequence[IDMapping]") -> str:
     """The mappings as the kernel's uid_map wants them (user_namespaces(7))."""
     return "".join(f"{m.container_id} {m.host_id} {m.size}\n" for m in mappings)

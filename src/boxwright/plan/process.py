@@ -1,7 +1,7 @@
 """The process: who it is, what it may do, and the program."""
 
 from boxwright.plan import ops
-from boxwright.plan.namespaces import is_new
+from boxwright.plan.namespaces import in_user_namespace
 from boxwright.plan.seccomp_flags import filter_flags
 from boxwright.spec import constants
 
@@ -85,8 +85,8 @@ class ProcessSteps:
 
     @property
     def _limits_outside(self) -> bool:
-        """In a user namespace of its own the init may not raise a hard limit."""
-        return is_new(self._linux, "user") and self._facts.privileged
+        """In a user namespace the init may not raise a hard limit."""
+        return in_user_namespace(self._linux) and self._facts.privileged
 
     def _rlimits(self, actor: int) -> None:
         for limit in self._process.rlimits:

@@ -4,7 +4,7 @@ import os
 
 from boxwright.plan import ops
 from boxwright.plan.mounts import clean_path, fold, leave_peers
-from boxwright.plan.namespaces import MAPS_ANCHOR, is_new, map_text
+from boxwright.plan.namespaces import MAPS_ANCHOR, in_user_namespace, map_text
 from boxwright.spec.constants import (
     MOUNT_ATTR_IDMAP,
     MOUNT_ATTR_RDONLY,
@@ -63,7 +63,7 @@ class Rootfs:
         self._request = request
         self._linux = config.linux
         self._own_mounts = self._linux is not None and any(n.type == "mount" for n in self._linux.namespaces)
-        self._may_mknod = facts.privileged and not is_new(self._linux, "user")
+        self._may_mknod = facts.privileged and not in_user_namespace(self._linux)
         self._tree = ops.NO_SLOT
         self._lower = ops.NO_SLOT
         self._shelf = ops.NO_SLOT
@@ -158,7 +158,7 @@ class Rootfs:
 
     def _xattrs(self) -> tuple[str, ...]:
         """In a user namespace an overlay may not use the attributes of the host's root (overlayfs, `userxattr`)."""
-        return () if self._facts.privileged and not is_new(self._linux, "user") else ("userxattr",)
+        return () if self._facts.privileged and not in_user_namespace(self._linux) else ("userxattr",)
 
     def _compile_branches(self, root: "RootSource") -> None:
         b = self._b
