@@ -28,7 +28,7 @@ PACKAGES = ("_pytest", "pytest", "pluggy", "iniconfig", "packaging", "pygments",
 FASTER = "cryptomgr.notests initcall_blacklist=init_kprobe_trace,crypto_kdf108_init mitigations=off"
 UNIT = "systemd.unit=boxwright-tests.service systemd.show_status=0"
 KERNEL_ARGUMENTS = f"root=/dev/nvme0n1 rw console=ttyS0 panic=-1 swapaccount=1 {FASTER} init={INIT_PATH} {UNIT}"
-SILENCE_SECONDS = 40.0  # the longest that one test, or a boot, is waited for
+SILENCE_SECONDS = 120.0  # the longest that one test, or a boot, is waited for
 CONSOLE_LINES = 40
 
 Result = dict[str, Any]

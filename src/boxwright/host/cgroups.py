@@ -286,7 +286,8 @@ def destroy(placement: CgroupPlacement, timeout_seconds: float = REMOVE_SECONDS)
     the first HostError, after all were tried.
     """
     failed = None
-    if placement.driver == SYSTEMD:
+    # a unit whose groups were there before is another's: creating was refused, and it goes on
+    if placement.driver == SYSTEMD and any(group.made for group in placement.groups):
         from boxwright.host.systemd import stop_unit
 
         stop_unit(placement)

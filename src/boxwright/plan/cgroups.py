@@ -181,11 +181,12 @@ def compile_attach(
     steps += _limit_steps(resources, placement, site)
     steps += compile_devices(resources, layout, placement)
     steps += _owner_steps(config, layout, placement, site)
-    # systemd moves the init in the hierarchies that it manages, which on v1 are not all
+    # systemd moves the init into a scope in the hierarchies that it manages, which on v1 are not all; into a slice it
+    # moves nobody
     steps += [
         Step(WriteChildPid(f"{group.path}/cgroup.procs"), "", ANCHOR)
         for group in placement.groups
-        if group.version == 1
+        if group.version == 1 or not placement.unit.endswith(".scope")
     ]
     return tuple(steps)
 

@@ -1,0 +1,65 @@
+"""process.apparmorProfile where the kernel has AppArmor, as Debian's has."""
+
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from fixtures_runtime import BundleFactory, Json, Runtime, default_config
+
+pytestmark = pytest.mark.root
+
+NAME = "boxwright-guest"
+PROFILE = f"""
+profile {NAME} flags=(attach_disconnected, mediate_deleted) {{
+  file,
+  capability,
+  signal,
+  deny /dev/shm/secret rw,
+}}
+"""
+
+
+@pytest.fixture
+def profile(tmp_path: Path) -> Iterator[str]:
+    """A profile in the kernel for as long as the test."""
+    path = tmp_path / "profile"
+    path.write_text(PROFILE)
+    subprocess.run(["apparmor_parser", "--replace", "--skip-cache", path], check=True)
+    yield NAME
+    subprocess.run(["apparmor_parser", "--remove", path], check=True)
+
+
+def confined(profile: str, script: str) -> Json:
+    config = default_config("/bin/sh", "-c", script)
+    config["process"]["apparmorProfile"] = profile
+    return config
+
+
+def test_the_program_is_confined(boxwright: Runtime, bundle: BundleFactory, profile: str) -> None:
+    script = "cat /proc/self/attr/current; echo > /dev/shm/open && ! echo 2>/dev/null > /dev/shm/secret"
+    result = boxwright.run("c1", bundle(confined(profile, script)))
+    assert (result.status, result.stdout) == (0, f"{NAME} (enforce)\n"), result
+
+
+def test_so_is_a_further_process(boxwright: Runtime, bundle: BundleFactory, profile: str) -> None:
+    boxwright.create("c1", bundle(confined(profile, "sleep 300")))
+    boxwright.start("c1")
+    result = boxwright.exec("c1", "/bin/cat", "/proc/self/attr/current")
+    assert (result.status, result.stdout) == (0, f"{NAME} (enforce)\n"), result
+    boxwright.kill("c1")
+    boxwright.wait_stopped("c1")
+
+
+def test_a_profile_that_is_not_loaded_is_an_error(boxwright: Runtime, bundle: BundleFactory) -> None:
+    result = boxwright.run("c1", bundle(confined("boxwright-missing", "echo it runs")))
+    assert (result.status != 0, result.stdout) == (True, ""), result
+    assert "/process/apparmorProfile" in result.stderr
+    assert "boxwright-missing" in result.stderr
+    assert boxwright.ids() == []
+
+
+def test_without_one_nothing_is_confined(boxwright: Runtime, bundle: BundleFactory) -> None:
+    result = boxwright.run("c1", bundle(default_config("/bin/cat", "/proc/self/attr/current")))
+    assert (result.status, result.stdout) == (0, "unconfined\n"), result
