@@ -76,9 +76,11 @@ def run(
                 capture.started()
                 ending, timed_out = collect(capture, program, timeout_s, lambda: end_box(box, program))
                 return capture.result(ending, box.memory_peak_bytes(), box.oom_kills(), timed_out=timed_out)
+            except BaseException:
+                end_box(box, program)
+                raise
             finally:
                 box.remove()
-                program.reap()
 
 
 def start(starting: "Starting") -> "Program":

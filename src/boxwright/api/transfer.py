@@ -5,7 +5,7 @@ import os
 import stat
 
 from boxwright.errors import HostError, UsageError
-from boxwright.host.files import beneath, give, make_directory, open_regular, reopen
+from boxwright.host.files import acting_as, beneath, give, make_directory, open_regular, reopen
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ def put(root: "Root", source: "bytes | StrPath", path: str, *, mode: int | None,
     """Put bytes, or a path of the host, at a path of the box. Raises as `Box.put`."""
     directory, name = _place(path)
     uid, gid = (user, user) if isinstance(user, int) else user or (0, 0)
-    putter = _Putter(root.outside(uid, gid))
+    putter = _Putter(root.outside(uid, gid), root.creator)
     try:
         parent = root.directory(directory, putter.owner)
         try:
@@ -67,8 +67,9 @@ def _place(path: str) -> tuple[str, str]:
 class _Putter:
     """Makes files in directories of the box that are held open."""
 
-    def __init__(self, owner: tuple[int, int]) -> None:
+    def __init__(self, owner: tuple[int, int], creator: tuple[int, int]) -> None:
         self.owner = owner
+        self._creator = creator
 
     def path(self, parent: int, name: str, source: str, mode: int | None = None, depth: int = 0) -> None:
         """Put a path of the host."""
@@ -89,30 +90,40 @@ class _Putter:
 
     def content(self, parent: int, name: str, chunks: "Iterator[bytes] | list[bytes]", mode: int) -> None:
         """Write a new file beside the place, and rename it into place."""
-
-        def fill(draft: str) -> None:
+        draft = _draft_name()
+        with acting_as(self._creator):
             fd = os.open(draft, _NEW, 0o600, dir_fd=parent)
-            try:
-                for chunk in chunks:
-                    _write_all(fd, chunk)
-                give(fd, self.owner)
-                os.fchmod(fd, mode)
-            finally:
-                os.close(fd)
-
-        _replace(parent, name, fill)
+        try:
+            for chunk in chunks:
+                _write_all(fd, chunk)
+            os.fchmod(fd, mode & 0o777)
+            self._move(parent, draft, name)
+            give(fd, self.owner)  # only now: in a directory like /tmp its creator may rename it, and others may not
+            os.fchmod(fd, mode)  # set-id bits go with the old owner
+        except BaseException:
+            _unlink(parent, draft)
+            raise
+        finally:
+            os.close(fd)
 
     def _link(self, parent: int, name: str, text: str) -> None:
-        def make(draft: str) -> None:
+        draft = _draft_name()
+        with acting_as(self._creator):
             os.symlink(text, draft, dir_fd=parent)
-            os.chown(draft, *self.owner, dir_fd=parent, follow_symlinks=False)
+        try:
+            self._move(parent, draft, name)
+        except BaseException:
+            _unlink(parent, draft)
+            raise
 
-        _replace(parent, name, make)
+    def _move(self, parent: int, draft: str, name: str) -> None:
+        with acting_as(self._creator):
+            os.rename(draft, name, src_dir_fd=parent, dst_dir_fd=parent)
 
     def _directory(self, parent: int, name: str, source: str, mode: int, depth: int) -> None:
         if depth >= _DEEPEST:
             raise OSError(errno.ELOOP, "too deep", source)
-        fd = make_directory(parent, name, self.owner, mode)
+        fd = make_directory(parent, name, self.owner, self._creator, mode)
         try:
             for entry in sorted(os.listdir(source)):
                 self.path(fd, entry, os.path.join(source, entry), None, depth + 1)
@@ -120,14 +131,8 @@ class _Putter:
             os.close(fd)
 
 
-def _replace(parent: int, name: str, make: "Callable[[str], None]") -> None:
-    draft = f".{os.urandom(8).hex()}.boxwright"
-    try:
-        make(draft)
-        os.rename(draft, name, src_dir_fd=parent, dst_dir_fd=parent)
-    except BaseException:
-        _unlink(parent, draft)
-        raise
+def _draft_name() -> str:
+    return f".{os.urandom(8).hex()}.boxwright"
 
 
 def _unlink(parent: int, name: str) -> None:

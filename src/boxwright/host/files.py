@@ -80,6 +80,11 @@ class Root:
         """Open a path as the box sees it, links followed inside of it. The descriptor is the caller's."""
         return openat2(self._fd, path, flags, RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS)
 
+    @property
+    def creator(self) -> tuple[int, int]:
+        """Whom to create files as: root of the box, as seen outside."""
+        return self.outside(0, 0)
+
     def directory(self, path: str, owner: tuple[int, int]) -> int:
         """An O_PATH descriptor of the directory, made with what is missing above it."""
         try:
@@ -90,7 +95,7 @@ class Root:
                 raise
         parent = self.directory(above or "/", owner)
         try:
-            return make_directory(parent, name, owner)
+            return make_directory(parent, name, owner, self.creator)
         finally:
             os.close(parent)
 
@@ -99,10 +104,32 @@ class Root:
         return _outside(self._uids, uid), _outside(self._gids, gid)
 
 
-def make_directory(parent: int, name: str, owner: tuple[int, int], mode: int = 0o755) -> int:
+class acting_as:  # noqa: N801 - read as a verb
+    """Create files as another user: a filesystem of a user namespace takes none from who has no id there (EOVERFLOW).
+
+    Of the calling thread alone (setfsuid(2)). Nothing happens where the user is the host's root, or we are not.
+    """
+
+    def __init__(self, creator: tuple[int, int]) -> None:
+        self._creator = creator
+        self._needed = os.geteuid() == 0 and creator[0] != 0
+
+    def __enter__(self) -> None:
+        if self._needed:
+            _libc.setfsgid(self._creator[1])
+            _libc.setfsuid(self._creator[0])
+
+    def __exit__(self, *_exc: object) -> None:
+        if self._needed:
+            _libc.setfsuid(0)
+            _libc.setfsgid(os.getegid())
+
+
+def make_directory(parent: int, name: str, owner: tuple[int, int], creator: tuple[int, int], mode: int = 0o755) -> int:
     """Make sure of a directory, and open it: an O_PATH descriptor, never through a link."""
     try:
-        os.mkdir(name, 0o700, dir_fd=parent)
+        with acting_as(creator):
+            os.mkdir(name, 0o700, dir_fd=parent)
     except FileExistsError:
         return beneath(parent, name, os.O_PATH | os.O_DIRECTORY)
     fd = beneath(parent, name, os.O_RDONLY | os.O_DIRECTORY)

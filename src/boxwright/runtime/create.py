@@ -14,6 +14,7 @@ from boxwright.host.seccomp_cache import default_program, program_for
 from boxwright.host.spawn import Helper
 from boxwright.plan.cgroups import place
 from boxwright.plan.compile import compile_create
+from boxwright.plan.namespaces import is_new
 from boxwright.plan.request import Request, RootSource
 from boxwright.plan.seccomp_flags import uses_notify
 from boxwright.runtime.containers import CREATED, CREATING, Container, state_document
@@ -101,6 +102,10 @@ class Creation:
         """
         stage = self.container.path("root")
         os.mkdir(stage, 0o755)
+        if is_new(self.config.linux, "user"):
+            # root of the box is somebody else here, and has to get to the stage; the files beside it stay closed
+            os.chmod(self.runtime.root, 0o711)
+            os.chmod(self.container.directory, 0o711)
         self._root = RootSource(root, stage, (root,), size_bytes, mapped)
         if root == "/" and not host_facts.is_privileged():
             from boxwright.host.subids import branches
