@@ -76,12 +76,12 @@ def test_streams_of_a_spawned_program(box):
 
 
 def test_streams_of_the_callers(box, tmp_path):
-    with open(tmp_path / "out", "wb") as file:
-        with box.spawn(
-            ["sh", "-c", "echo to the file; echo lost >&2"], stdin=DEVNULL, stdout=file, stderr=DEVNULL
-        ) as p:
-            assert (p.stdin, p.stdout, p.stderr) == (None, None, None)
-            assert p.wait(10) == 0
+    with (
+        open(tmp_path / "out", "wb") as file,
+        box.spawn(["sh", "-c", "echo to the file; echo lost >&2"], stdin=DEVNULL, stdout=file, stderr=DEVNULL) as p,
+    ):
+        assert (p.stdin, p.stdout, p.stderr) == (None, None, None)
+        assert p.wait(10) == 0
     assert (tmp_path / "out").read_bytes() == b"to the file\n"
 
 

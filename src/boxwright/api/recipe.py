@@ -8,6 +8,7 @@ import os
 from boxwright.errors import UsageError
 from boxwright.plan.mounts import INIT_SYSTEM_ANNOTATION
 from boxwright.spec.constants import CAPABILITY_NAMES, OCI_VERSION_MAX
+from boxwright.spec.default import MASKED_PATHS, PATH, READONLY_PATHS
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -17,7 +18,6 @@ if TYPE_CHECKING:
 
     JSON = dict[str, Any]
 
-PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 # root of a box over somebody's root filesystem: may manage the box's files and users, nothing of the host
 CAPABILITIES = (
     "CAP_CHOWN",
@@ -47,21 +47,6 @@ OF_THE_MACHINE = frozenset(
         "CAP_WAKE_ALARM",
     }
 )
-MASKED_PATHS = (
-    "/proc/acpi",
-    "/proc/asound",
-    "/proc/interrupts",
-    "/proc/kcore",
-    "/proc/keys",
-    "/proc/latency_stats",
-    "/proc/sched_debug",
-    "/proc/scsi",
-    "/proc/timer_list",
-    "/proc/timer_stats",
-    "/sys/devices/virtual/powercap",
-    "/sys/firmware",
-)
-READONLY_PATHS = ("/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger")
 # what a box over the host's own root must not read of it
 HOST_SECRETS = (
     "/etc/gshadow",

@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     JSON = dict[str, Any]
 
 _CAPABILITIES = ("CAP_AUDIT_WRITE", "CAP_KILL", "CAP_NET_BIND_SERVICE")
-_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 # what tells of the host, or of other containers on it
 MASKED_PATHS = (
@@ -51,7 +51,7 @@ def _process() -> "JSON":
         "terminal": True,
         "user": {"uid": 0, "gid": 0},
         "args": ["sh"],
-        "env": [f"PATH={_PATH}", "TERM=xterm"],
+        "env": [f"PATH={PATH}", "TERM=xterm"],
         "cwd": "/",
         # no inheritable ones: a program that is executed gains none by its file (CVE-2022-24769)
         "capabilities": {name: list(_CAPABILITIES) for name in ("bounding", "effective", "permitted")},
