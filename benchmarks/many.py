@@ -56,7 +56,7 @@ def _pids(command: list[str], names: list[str]) -> list[int]:
 
 
 def _processes(state: Path) -> set[int]:
-    """What belongs to the containers: processes in their groups, commands and helpers that name their state."""
+    """What belongs to the containers: processes in their groups, and commands that name their state."""
     found = set()
     for name in filter(str.isdigit, os.listdir("/proc")):
         try:
