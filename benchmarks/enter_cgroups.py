@@ -1,77 +1,73 @@
-"""How long a process takes into its control groups: by its maker's write to cgroup.procs, and by itself.
-
-    PYTHONPATH=src python3 benchmarks/enter_cgroups.py [rounds]
-
-Needs root. Makes and removes groups of its own.
-"""
+"""python -m benchmarks.enter_cgroups: two ways for a process to get into its cgroup v1 groups, in milliseconds."""
 
 import os
 import sys
-import time
+from collections.abc import Callable
+from pathlib import Path
 from statistics import median
+from time import perf_counter, sleep
 
-from boxwright.host import cgroups
-from boxwright.host.cgroup_probe import inspect, probe
-from boxwright.plan.cgroup_layout import CgroupPlacement
-from boxwright.plan.cgroups import compile_create, place
-from boxwright.plan.ops import MakeDirs, Write
-from boxwright.spec.types import Config, DeviceCgroup, Linux, Resources
+from benchmarks.contenders import groups
 
-
-def make() -> CgroupPlacement:
-    resources = Resources(devices=(DeviceCgroup(True),))
-    config = Config("1.3.0", linux=Linux(cgroups_path=f"/boxwright-benchmark-{os.getpid()}", resources=resources))
-    layout = probe()
-    placement, site = inspect(config, layout, place(config, layout, "", "cgroupfs"))
-    for step in compile_create(config, layout, placement, site):
-        match step.op:
-            case MakeDirs():
-                os.makedirs(step.op.path, step.op.mode, exist_ok=True)
-            case Write():
-                cgroups.write(step.op.path, step.op.data.decode())
-    return placement
-
-
-def enter(placement: CgroupPlacement, by_itself: bool) -> float:
-    """Milliseconds for all v1 groups of `placement`."""
-    paths = [group.path for group in placement.groups if group.version == 1]
-    asked, ask = os.pipe()
-    told, tell = os.pipe()
-    child = os.fork()
-    if child == 0:
-        os.read(asked, 1)
-        os.write(tell, str(timed([f"{path}/tasks" for path in paths], 0) if by_itself else 0).encode())
-        os.read(asked, 1)
-        os._exit(0)
-    outside = 0 if by_itself else timed([f"{path}/cgroup.procs" for path in paths], child)
-    os.write(ask, b"x")
-    inside = float(os.read(told, 99))
-    os.write(ask, b"x")
-    os.waitpid(child, 0)
-    for descriptor in (asked, ask, told, tell):
-        os.close(descriptor)
-    return outside + inside
-
-
-def timed(files: list[str], pid: int) -> float:
-    begin = time.perf_counter()
-    for file in files:
-        cgroups.write(file, str(pid))
-    return (time.perf_counter() - begin) * 1000
+ROUNDS = 30
+REST_S = 0.05  # the kernel waits less for what it has just waited for
 
 
 def main() -> None:
-    rounds = int(sys.argv[1]) if len(sys.argv) > 1 else 10
-    placement = make()
+    if os.geteuid() != 0:
+        sys.exit("lacks: root")
+    places = [Path(place) / f"boxwright-bench-{os.getpid()}" for place in groups() if Path(place, "tasks").exists()]
+    if not places:
+        sys.exit("lacks: cgroup v1 hierarchies")
+    for place in places:
+        place.mkdir()
+        for name in ("cpuset.cpus", "cpuset.mems"):
+            if (place / name).exists():
+                (place / name).write_text((place.parent / name).read_text())
     try:
-        for name, by_itself in (("cgroup.procs", False), ("tasks", True)):
-            times = []
-            for _ in range(rounds):
-                time.sleep(0.1)  # a write just before leaves the kernel's lock in its slow state
-                times.append(enter(placement, by_itself))
-            print(f"{name}: median {median(times):.2f} ms, {min(times):.2f} to {max(times):.2f}")
+        times: dict[str, list[float]] = {"a pid to cgroup.procs": [], "0 to tasks": []}
+        for _ in range(ROUNDS):
+            times["a pid to cgroup.procs"].append(_timed(lambda pid: _move(pid, places), None))
+            times["0 to tasks"].append(_timed(None, lambda: _enter(places)))
+        for name, taken in times.items():
+            print(f"{name:24}median {median(taken):6.2f} ms   min {min(taken):6.2f} ms")
     finally:
-        cgroups.destroy(placement)
+        for place in places:
+            place.rmdir()
+
+
+def _timed(outside: Callable[[int], None] | None, inside: Callable[[], None] | None) -> float:
+    """How long the move takes of a child that is moved from the outside, or moves itself."""
+    sleep(REST_S)
+    ready, go = os.pipe(), os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        start = perf_counter()
+        if inside:
+            inside()
+        os.write(ready[1], f"{(perf_counter() - start) * 1000}".encode())
+        os.read(go[0], 1)
+        os._exit(0)
+    took_ms = float(os.read(ready[0], 64))
+    if outside:
+        start = perf_counter()
+        outside(pid)
+        took_ms = (perf_counter() - start) * 1000
+    os.write(go[1], b"x")
+    os.waitpid(pid, 0)
+    for end in (*ready, *go):
+        os.close(end)
+    return took_ms
+
+
+def _move(pid: int, places: list[Path]) -> None:
+    for place in places:
+        (place / "cgroup.procs").write_text(str(pid))
+
+
+def _enter(places: list[Path]) -> None:
+    for place in places:
+        (place / "tasks").write_text("0")
 
 
 if __name__ == "__main__":

@@ -16,10 +16,9 @@ def many(bundle: Path, state: Path, count: int) -> dict[str, Any]:
     """Start `count` containers that sleep, weigh them, and delete them."""
     names = [f"many-{number}" for number in range(count)]
     command = [str(COMMAND), "--root", str(state)]
-    before = _processes()
     started_s = _all([[*command, "run", "--detach", "--bundle", str(bundle), name] for name in names])
     inits = _pids(command, names)
-    extra = len(_processes() - before) - count
+    extra = len(_processes(state) - set(inits))
     memory = sum(_pss_kib(pid) for pid in inits)
     deleted_s = _all([[*command, "delete", "--force", name] for name in names])
     return {
@@ -28,7 +27,7 @@ def many(bundle: Path, state: Path, count: int) -> dict[str, Any]:
         "deleted_s": deleted_s,
         "pss_kib_each": memory / count,
         "processes_beside_the_programs": extra,
-        "left": _left(state, names) + sorted(str(pid) for pid in _processes() & set(inits)),
+        "left": _left(state, names) + sorted(map(str, _processes(state))),
     }
 
 
@@ -56,15 +55,17 @@ def _pids(command: list[str], names: list[str]) -> list[int]:
     return [int(json.loads(text)["pid"]) for text in texts]
 
 
-def _processes() -> set[int]:
-    return {int(name) for name in os.listdir("/proc") if name.isdigit() and not _is_kernel_thread(name)}
-
-
-def _is_kernel_thread(pid: str) -> bool:
-    try:
-        return Path(f"/proc/{pid}/cmdline").read_bytes() == b""
-    except (FileNotFoundError, ProcessLookupError):
-        return True
+def _processes(state: Path) -> set[int]:
+    """What belongs to the containers: processes in their groups, and commands that name their state."""
+    found = set()
+    for name in filter(str.isdigit, os.listdir("/proc")):
+        try:
+            words, where = (Path("/proc", name, file).read_bytes() for file in ("cmdline", "cgroup"))
+        except (FileNotFoundError, ProcessLookupError):
+            continue
+        if os.fsencode(state) in words or b"/many-" in where:
+            found.add(int(name))
+    return found
 
 
 def _pss_kib(pid: int) -> int:
