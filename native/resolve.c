@@ -201,6 +201,24 @@ static int check_not_proc(struct actor *me, int fd)
     return (int)rc;
 }
 
+/* What is there already has to be a node like the model. */
+static int resolve_node(int root, const char *path, mode_t mode, int like)
+{
+    struct stat model, found;
+    int fd = open_how(root, beneath(path), O_PATH, RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS);
+    if (fd < 0)
+        return fd == -ENOENT ? resolve_or_create(root, path, FILE_, mode, 0) : fd;
+    int rc = sys_fstat(like, &model);
+    if (rc == 0)
+        rc = sys_fstat(fd, &found);
+    if (rc == 0 && ((model.st_mode & S_IFMT) != (found.st_mode & S_IFMT) || model.st_rdev != found.st_rdev))
+        rc = -EEXIST;
+    if (rc == 0)
+        return fd;
+    (void)sys(close, fd);
+    return rc;
+}
+
 int do_Resolve(struct actor *me, const struct Resolve *op)
 {
     enum { NO_SYMLINKS = 1, NOT_PROC = 2 };
@@ -208,9 +226,11 @@ int do_Resolve(struct actor *me, const struct Resolve *op)
     if (root < 0)
         return root;
     int64_t kind = op->kind;
+    int like = kind == LIKE || kind == SAME_NODE ? slot_fd(me, op->like) : -EINVAL;
+    if (kind == SAME_NODE)
+        return like < 0 ? like : slot_fill(me, op->slot, resolve_node(root, op->path.data, (mode_t)op->mode, like));
     if (kind == LIKE) {
         struct stat model;
-        int like = slot_fd(me, op->like);
         int rc = like < 0 ? like : sys_fstat(like, &model);
         if (rc < 0)
             return rc;

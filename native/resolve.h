@@ -3,7 +3,7 @@
 
 #include "actor.h"
 
-enum resolve_kind { EXISTING, DIRECTORY, FILE_, LIKE };
+enum resolve_kind { EXISTING, DIRECTORY, FILE_, LIKE, SAME_NODE };
 enum { PARENT_MODE = 0755 };
 
 /* openat2(2), tried again while somebody renames under our feet. A descriptor (close-on-exec) or -errno. */

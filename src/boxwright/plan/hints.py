@@ -256,6 +256,8 @@ def _attach_root(_op: ops.AttachRoot, f: Failure) -> "Reason":
 
 
 def _resolve(op: ops.Resolve, f: Failure) -> "Reason":
+    if f.errno == e.EEXIST:
+        return _occupied(op.path)
     if f.errno == e.ELOOP and op.flags & ops.NO_SYMLINKS:
         return "a symbolic link is in the way", (
             f"`{op.path}` in the image is or goes through a symbolic link; that is refused for `{op.path}`, "
@@ -291,9 +293,13 @@ def _mask(_op: object, f: Failure) -> "Reason":
     return _NOTHING
 
 
+def _occupied(path: str) -> "Reason":
+    return "something else is there already", f"remove `{path}` from the image, or correct the device"
+
+
 def _make_node(op: ops.MakeNode, f: Failure) -> "Reason":
     if f.errno == e.EEXIST:
-        return "something else is there already", f"remove `{op.path}` from the image, or correct the device"
+        return _occupied(op.path)
     if f.errno == e.EPERM:
         return "", "making devices needs CAP_MKNOD outside of user namespaces"
     return _NOTHING

@@ -27,7 +27,7 @@ OUTER, JOINER, INIT = 0, 1, 2
 ACTORS = ("outer", "joiner", "init")
 
 # Resolve.kind
-EXISTING, DIRECTORY, FILE, LIKE = 0, 1, 2, 3
+EXISTING, DIRECTORY, FILE, LIKE, SAME_NODE = 0, 1, 2, 3, 4
 # Resolve.flags
 NO_SYMLINKS, NOT_PROC = 1, 2
 # OpenTree.flags
@@ -371,8 +371,9 @@ class Resolve(Op):
     `kind`: EXISTING must exist; DIRECTORY and FILE are created if missing, with the missing parents (0755),
     component by component by mkdirat beneath held descriptors, a dangling link being followed inside the root (but
     `..` behind a component that is missing is EXDEV); LIKE is DIRECTORY or
-    FILE after what the slot `like` is. NO_SYMLINKS in `flags`: no component may be a symbolic link (ELOOP).
-    NOT_PROC: the place may not be in a procfs, wherever links lead (EPERM; the value is procfs's magic number).
+    FILE after what the slot `like` is; SAME_NODE is FILE, or what exists if its type and device number are those of
+    `like` (else EEXIST). NO_SYMLINKS in `flags`: no component may be a symbolic link (ELOOP). NOT_PROC: the place may
+    not be in a procfs, wherever links lead (EPERM; the value is procfs's magic number).
     """
 
     CODE = 46

@@ -218,7 +218,9 @@ class Rootfs:
         if tree == ops.NO_SLOT:
             tree = b.slot()
             b.add(ops.INIT, ops.OpenTree(tree, ops.AT_HOST, path, 0), why, anchor)
-        b.add(ops.INIT, ops.Resolve(target, self.slot, path, ops.FILE, 0o666, 0), why, anchor)
+        # a file of the image may be a place for a default device, while a configured one has to be what it is
+        kind, like = (ops.SAME_NODE, tree) if why else (ops.FILE, ops.NO_SLOT)
+        b.add(ops.INIT, ops.Resolve(target, self.slot, path, kind, 0o666, 0, like), why, anchor)
         b.add(ops.INIT, ops.MoveMount(tree, target), why, anchor, about=path)
 
     def compile_console(self) -> None:
