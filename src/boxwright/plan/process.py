@@ -150,15 +150,15 @@ class ProcessSteps:
     def compile_identity(self, seccomp: bytes, listener: int, listener_state: tuple[str, ...]) -> None:
         """Labels, capabilities, user, no_new_privs and seccomp, in the order that each needs of the others.
 
-        Once the filter holds nothing is left to do but execve: a strict one would refuse it.
+        Once the filter holds nothing is left to do but execve: a strict one would refuse it. To load it without
+        no_new_privs takes CAP_SYS_ADMIN, which is kept until then: execve works out the program's capabilities from
+        the other sets, and what is only permitted and effective ends with it (capabilities(7)).
         """
         b, process = self._b, self._process
         self._labels()
         masks = self._masks()
-        unprivileged_filter = bool(process.no_new_privileges) or bool(masks[1] & CAP_SYS_ADMIN)
         load = self._seccomp_op(seccomp, listener, listener_state)
-        if load is not None and not unprivileged_filter:
-            b.add(ops.INIT, load, "/linux/seccomp", SECCOMP_ANCHOR)
+        for_filter = CAP_SYS_ADMIN if load is not None and not process.no_new_privileges else 0
         if process.user.umask is not None:
             b.add(ops.INIT, ops.SetUmask(process.user.umask), "/process/user/umask", USER_ANCHOR)
         b.add(ops.INIT, ops.BoundCaps(masks[0]), process.at("capabilities", "bounding"), LINUX_ANCHOR)
@@ -167,10 +167,11 @@ class ProcessSteps:
         groups = KEEP_GROUPS if self.keep_groups else tuple(user.additional_gids)
         op = ops.SetUser(user.uid, user.gid, groups, 1)
         b.add(ops.INIT, op, process.at("user"), USER_ANCHOR)
-        b.add(ops.INIT, ops.SetCaps(*masks[1:]), process.at("capabilities"), LINUX_ANCHOR)
+        caps = ops.SetCaps(masks[1] | for_filter, masks[2] | for_filter, *masks[3:])
+        b.add(ops.INIT, caps, process.at("capabilities"), LINUX_ANCHOR)
         if process.no_new_privileges:
             b.add(ops.INIT, ops.NoNewPrivs(), process.at("noNewPrivileges"), LINUX_ANCHOR)
-        if load is not None and unprivileged_filter:
+        if load is not None:
             b.add(ops.INIT, load, "/linux/seccomp", SECCOMP_ANCHOR)
 
     def _masks(self) -> tuple[int, int, int, int, int]:
