@@ -9,8 +9,8 @@ HELPER := src/boxwright/_native/boxwright-helper
 LAUNCHER := native/build/launcher
 LIBDIR = $(PREFIX)/lib/boxwright
 PYTEST := $(BIN)/python -m pytest
-# what the tests of the guest boxes need is large; TEST_PACKAGES= installs nothing
-TEST_PACKAGES ?= run test peers
+# `guest` has an emulator, for tests in a machine with another kernel; TEST_PACKAGES= installs nothing
+TEST_PACKAGES ?= run test peers guest
 
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 export PIP_ROOT_USER_ACTION = ignore
@@ -20,7 +20,7 @@ all: venv helper
 
 .PHONY: help
 help:
-	@echo 'targets: venv helper run test test-unit test-peers lint bench docs pictures install clean'
+	@echo 'targets: venv helper run test test-unit test-peers test-guest lint bench docs pictures install clean'
 
 # ── building ────────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -98,6 +98,10 @@ test-unit: venv
 .PHONY: test-peers
 test-peers: test-prepare
 	@$(PYTEST) -m peers $(PYTEST_ARGS)
+
+.PHONY: test-guest
+test-guest: test-prepare
+	@$(PYTEST) -m guest $(PYTEST_ARGS)
 
 .PHONY: bench
 bench: venv helper

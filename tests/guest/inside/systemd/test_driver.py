@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from boxwright.plan.cgroups_v2 import shares_to_weight
-from fixtures_runtime import BundleFactory, Json, Runtime, default_config
+from fixtures_runtime import BundleFactory, Json, Runtime, default_config, wait_gone
 
 pytestmark = pytest.mark.root
 
@@ -27,8 +27,7 @@ LIMITS: Json = {
 
 def limited(*args: str, path: str = f"{SLICE}:box:c1", **resources: object) -> Json:
     config = default_config(*args or ("/bin/sleep", "300"))
-    if path:
-        config["linux"]["cgroupsPath"] = path
+    config["linux"] |= {"cgroupsPath": path}
     config["linux"]["resources"] |= resources
     config["linux"]["namespaces"].append({"type": "cgroup"})
     return config
@@ -105,7 +104,9 @@ def test_a_container_lives_in_a_scope(driver: Runtime, bundle: BundleFactory) ->
 
 
 def test_without_a_path_it_is_in_the_system_slice(driver: Runtime, bundle: BundleFactory) -> None:
-    start(driver, bundle(limited(path="", pids={"limit": 9})))
+    config = limited(pids={"limit": 9})
+    del config["linux"]["cgroupsPath"]
+    start(driver, bundle(config))
     assert of("pids.max", "/system.slice/boxwright-c1.scope") == "9"
     driver.delete("c1", "--force")
     assert active("boxwright-c1.scope") == "inactive"
@@ -117,13 +118,16 @@ def test_the_status_of_a_run_is_the_programs(driver: Runtime, bundle: BundleFact
     assert active(UNIT) == "inactive"
 
 
-def test_a_further_process_is_in_the_scope_too(driver: Runtime, bundle: BundleFactory) -> None:
+def test_a_further_process_is_in_the_scope_too(driver: Runtime, bundle: BundleFactory, tmp_path: Path) -> None:
     start(driver, bundle(limited(pids={"limit": 30})))
     result = driver.exec("c1", "/bin/cat", "/proc/self/cgroup")
     assert (result.status, result.stdout) == (0, "0::/\n"), result
-    driver.call("exec", "--detach", "c1", "/bin/sleep", "300")
+    driver.call("exec", "--detach", "--pid-file", tmp_path / "pid", "c1", "/bin/sleep", "300")
     assert len(of("cgroup.procs").split()) == 2
     assert len(json.loads(driver.call("ps", "--format", "json", "c1").stdout)) == 2
+    driver.kill("c1", "KILL", "--all")
+    # the kernel keeps the first process of a PID namespace until its last one is reaped, which is our child
+    wait_gone(int((tmp_path / "pid").read_text()))
 
 
 def test_updated_limits_outlive_a_reload(driver: Runtime, bundle: BundleFactory) -> None:
