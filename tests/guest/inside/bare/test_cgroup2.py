@@ -1,6 +1,5 @@
 """The command on a machine that has nothing but the v2 tree."""
 
-import json
 import os
 import time
 from collections.abc import Iterator
@@ -276,15 +275,6 @@ def test_update_changes_the_files(boxwright: Runtime, bundle: BundleFactory) -> 
     assert of("cpu.max") == "20000 50000"
     assert (of("pids.max"), of("cpuset.cpus")) == ("7", "0")
     assert of("io.weight").splitlines()[0] == "default 4950"
-
-
-def test_statistics_come_from_the_group(boxwright: Runtime, bundle: BundleFactory) -> None:
-    started(boxwright, bundle(limited(memory={"limit": 64 * MIB}, pids={"limit": 12})))
-    data = json.loads(boxwright.call("events", "--stats", "c1").stdout)["data"]
-    assert data["pids"] == {"current": 1, "limit": 12}
-    assert data["memory"]["usage"]["limit"] == 64 * MIB
-    assert 0 < data["memory"]["usage"]["usage"] < 64 * MIB
-    assert data["cpu"]["usage"]["total"] > 0
 
 
 def test_every_process_of_a_container_is_killed(boxwright: Runtime, bundle: BundleFactory) -> None:

@@ -27,8 +27,7 @@ LIMITS: Json = {
 
 def limited(*args: str, path: str = f"{SLICE}:box:c1", **resources: object) -> Json:
     config = default_config(*args or ("/bin/sleep", "300"))
-    if path:
-        config["linux"]["cgroupsPath"] = path
+    config["linux"] |= {"cgroupsPath": path}
     config["linux"]["resources"] |= resources
     config["linux"]["namespaces"].append({"type": "cgroup"})
     return config
@@ -105,7 +104,9 @@ def test_a_container_lives_in_a_scope(driver: Runtime, bundle: BundleFactory) ->
 
 
 def test_without_a_path_it_is_in_the_system_slice(driver: Runtime, bundle: BundleFactory) -> None:
-    start(driver, bundle(limited(path="", pids={"limit": 9})))
+    config = limited(pids={"limit": 9})
+    del config["linux"]["cgroupsPath"]
+    start(driver, bundle(config))
     assert of("pids.max", "/system.slice/boxwright-c1.scope") == "9"
     driver.delete("c1", "--force")
     assert active("boxwright-c1.scope") == "inactive"

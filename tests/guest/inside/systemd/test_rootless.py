@@ -51,6 +51,7 @@ def directory(tmp_path: Path) -> Path:
 def users_bundle(bundle: BundleFactory) -> Path:
     """A container of 65536 ids, the user's own for root."""
     config = default_config("/bin/sleep", "300")
+    del config["linux"]["cgroupsPath"]
     mappings = [
         {"containerID": 0, "hostID": USER, "size": 1},
         {"containerID": 1, "hostID": 100000, "size": 65535},
