@@ -167,15 +167,14 @@ def test_a_box_that_is_not_open(where):
         assert box.exec(["true"]).ok
 
 
-def test_its_end_from_within(where):
-    with boxwright.Box(**where) as box:
-        with box.spawn(["sleep", "100"]) as process:
-            box.kill(signal.SIGTERM)
-            assert process.wait(10) == -signal.SIGKILL
-        while box.state()["status"] != "stopped":
-            time.sleep(0.01)
-        with pytest.raises(boxwright.StateError):
-            box.exec(["true"])
+def test_its_end_from_without(box):
+    with box.spawn(["sleep", "100"]) as process:
+        box.kill(signal.SIGTERM)
+        assert process.wait(10) == -signal.SIGKILL
+    while box.state()["status"] != "stopped":
+        time.sleep(0.01)
+    with pytest.raises(boxwright.StateError):
+        box.exec(["true"])
 
 
 def test_the_init_reaps_orphans(box):
@@ -190,12 +189,18 @@ def test_the_init_reaps_orphans(box):
 def test_an_exception_leaves_nothing(where, error):
     boxwright.run(["true"], **where)
     before = open_fds()
-    with pytest.raises(error), boxwright.Box(**where) as box:
-        process = box.spawn(["sleep", "100"])
-        raise error
-    assert process.poll() == -signal.SIGKILL
-    process.close()
-    assert [name for name in open_fds() - before if "pipe" not in name] == []
+    processes = []
+
+    def broken_off():
+        with boxwright.Box(**where) as box:
+            processes.append(box.spawn(["sleep", "100"]))
+            raise error
+
+    with pytest.raises(error):
+        broken_off()
+    assert processes[0].poll() == -signal.SIGKILL
+    processes[0].close()
+    assert {name for name in open_fds() - before if "pipe" not in name} == set()
 
 
 def test_an_interrupted_run_leaves_nothing(where):

@@ -70,13 +70,22 @@ def test_a_signal_ends_it(where):
 
 
 def _wait_running(runtime, container_id):
+    """Until the program itself is there."""
     end = time.monotonic() + 10
     while time.monotonic() < end:
-        states = {state["id"]: state["status"] for state in runtime.states()}
-        if states.get(container_id) == "running":
-            return
+        for state in runtime.states():
+            if state["id"] == container_id and state["pid"] and _command(state["pid"]) == "sleep\n":
+                return
         time.sleep(0.005)
     raise AssertionError(f"{container_id} does not run")
+
+
+def _command(pid):
+    try:
+        with open(f"/proc/{pid}/comm") as file:
+            return file.read()
+    except (FileNotFoundError, ProcessLookupError):
+        return ""
 
 
 def test_what_was_written_before_the_time_limit_is_kept(where):
