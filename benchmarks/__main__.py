@@ -17,6 +17,7 @@ from benchmarks.many import many
 from benchmarks.rounds import Result, measure, table
 
 INSIDE = "BOXWRIGHT_BENCH_INSIDE"
+STATE = "/run"
 UNIFIED = "/sys/fs/cgroup/unified"
 
 
@@ -37,9 +38,9 @@ def main() -> None:
 
 def _enter_mount_namespace() -> None:
     """Start again where mounts are our own. A v2 tree beside v1 hierarchies is unmounted there: crun refuses to go on
-    while it holds a controller. All contenders see the same.
+    while it holds a controller. The state of all is on a tmpfs, as /run is where systemd is. All see the same.
     """
-    inside = f'if mountpoint -q {UNIFIED}; then umount {UNIFIED}; fi; exec "$@"'
+    inside = f'if mountpoint -q {UNIFIED}; then umount {UNIFIED}; fi; mount -t tmpfs tmpfs {STATE}; exec "$@"'
     again = [sys.executable, "-m", "benchmarks", *sys.argv[1:]]
     os.environ[INSIDE] = "1"
     os.execvp("unshare", ["unshare", "--mount", "--propagation", "private", "sh", "-ec", inside, "sh", *again])
@@ -50,7 +51,7 @@ def _measure(rounds: int, count: int) -> dict[str, Any]:
     print(found["machine"], flush=True)
     with tempfile.TemporaryDirectory(prefix="boxwright-bench-") as name:
         directory = Path(name)
-        bundle, state = Bundle(directory / "bundle"), directory / "state"
+        bundle, state = Bundle(directory / "bundle"), Path(STATE, "boxwright-bench")
         peers = runtimes(state)
         sleeping = bundle.variant("sleeping", "/bin/sleep", "1000")
         floor = build_floor(directory)
