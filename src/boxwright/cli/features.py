@@ -7,6 +7,9 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from boxwright.cli.settings import Globals
 
+# what a stranger must not be let set: they give a box more than the rest of its configuration says
+UNSAFE_ANNOTATIONS = ("boxwright.init-system", "org.systemd.property.", "run.oci.keep_original_groups")
+
 COMMAND = Command("features", "print what the runtime supports, as JSON")
 
 
@@ -17,6 +20,6 @@ def run(args: list[str], _settings: "Globals") -> int:
     from boxwright.spec.features import features
     from boxwright.spec.jsontext import encode_json
 
-    document = features(annotations={"org.boxwright.version": __version__})
+    document = features(annotations={"org.boxwright.version": __version__}, unsafe_annotations=UNSAFE_ANNOTATIONS)
     write_all(1, encode_json(document, indent=2) + "\n")
     return 0
