@@ -7,6 +7,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from boxwright.cli.settings import Globals
 
+
 COMMAND = Command("features", "print what the runtime supports, as JSON")
 
 
