@@ -6,7 +6,7 @@ from boxwright.plan.cgroup_layout import CgroupEntry
 from boxwright.plan.mounts import Mounts
 from boxwright.plan.namespaces import CLONE_FLAGS, compile_clone, hidden_from_birth, is_new
 from boxwright.plan.process import ProcessSteps
-from boxwright.plan.request import UPCALL_NET_DEVICES, UPCALL_SYSTEMD_UNIT
+from boxwright.plan.request import UPCALL_NET_DEVICES, UPCALL_NOTED, UPCALL_SYSTEMD_UNIT
 from boxwright.plan.rootfs import O_DIRECTORY, O_PATH, O_RDWR, Rootfs
 
 TYPE_CHECKING = False
@@ -82,6 +82,9 @@ class _Create:
     def _outer_after_clone(self, process: "ProcessSteps | None") -> None:
         b = self._b
         request, layout = self._request, self._facts.cgroups
+        if not request.placement.groups:
+            # nobody could find the init by its groups: it goes on once its pid is written down
+            b.add(ops.OUTER, ops.Upcall(UPCALL_NOTED))
         if request.placement.driver == "systemd":
             steps = cgroups.compile_attach(self._config, layout, request.placement, request.site, UPCALL_SYSTEMD_UNIT)
             b.extend(ops.OUTER, steps)
