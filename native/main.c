@@ -7,6 +7,21 @@
  */
 #include "report.h"
 
+#ifdef FAULT_DIR
+#include "fault.h"
+#else
+static void fault_open(const struct actor *me)
+{
+    (void)me;
+}
+
+static int fault_before(const struct actor *me)
+{
+    (void)me;
+    return 0;
+}
+#endif
+
 enum { USAGE = 2, LARGEST_FD = 1 << 20 };
 
 static struct actor actor;
@@ -39,7 +54,9 @@ _Noreturn static void perform_steps(struct actor *me)
     while (steps_next(&me->todo, &step)) {
         enum actor_number self = me->self;
         failure_clear(&me->failure);
-        int rc = step_arguments(&step, &arguments) ? perform(me, step.code, &arguments) : -EBADMSG;
+        int rc = fault_before(me);
+        if (rc == 0)
+            rc = step_arguments(&step, &arguments) ? perform(me, step.code, &arguments) : -EBADMSG;
         if (rc < 0 && !step.soft)
             fail(me, rc);
         if (rc < 0)
@@ -117,6 +134,7 @@ static int run(int base)
     set_signals();
     me->umask = (mode_t)sys(umask, 0);
     me->todo = me->plan.actors[OUTER];
+    fault_open(me);
     perform_steps(me);
 }
 

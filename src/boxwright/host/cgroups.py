@@ -80,14 +80,66 @@ def _pids_in(path: str) -> list[int]:
 def pids_below(path: str) -> "Iterator[int]":
     """The processes of the group at `path` and of those below it."""
     yield from _pids_in(path)
-    for child in _children(path):
-        yield from pids_below(child)
+    if _has_children(path):
+        for directory, name in _walk(path):
+            if name is None:
+                yield from _pids_at(directory)
 
 
-def _children(path: str) -> list[str]:
+def _pids_at(directory: int) -> list[int]:
+    try:
+        return _pids_in(f"/proc/self/fd/{directory}")
+    except HostError as error:
+        if error.errno != errno.ENAMETOOLONG:
+            raise
+        return []
+
+
+def _has_children(path: str) -> bool:
     try:
         with os.scandir(path) as entries:
-            return [entry.path for entry in entries if entry.is_dir(follow_symlinks=False)]
+            return any(entry.is_dir(follow_symlinks=False) for entry in entries)
+    except FileNotFoundError:
+        return False
+
+
+def _walk(path: str) -> "Iterator[tuple[int, str | None]]":
+    """Descend to every group below `path`: on arrival its directory and None, on leaving it its parent's directory
+    and its name. However deep a container has nested them, by names that no path is long enough for.
+    """
+    flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+    directory = os.open(path, flags)
+    names: list[str] = []
+    waiting = [_groups_in(directory)]
+    try:
+        while True:
+            if waiting[-1]:
+                name = waiting[-1].pop()
+                try:
+                    below = os.open(name, flags, dir_fd=directory)
+                except FileNotFoundError:
+                    continue
+                os.close(directory)
+                directory = below
+                yield directory, None
+                names.append(name)
+                waiting.append(_groups_in(directory))
+            elif names:
+                waiting.pop()
+                above = os.open("..", flags, dir_fd=directory)
+                os.close(directory)
+                directory = above
+                yield directory, names.pop()
+            else:
+                return
+    finally:
+        os.close(directory)
+
+
+def _groups_in(directory: int) -> list[str]:
+    try:
+        with os.scandir(directory) as entries:
+            return [entry.name for entry in entries if entry.is_dir(follow_symlinks=False)]
     except FileNotFoundError:
         return []
 
@@ -268,6 +320,11 @@ def _is_member(pid: int, group: Group) -> bool:
         lines = read(f"/proc/{pid}/cgroup").splitlines()
     except (FileNotFoundError, ProcessLookupError):
         return False
+    except OSError as error:
+        # a path longer than any that the runtime makes: groups that a container has nested in its own
+        if error.errno == errno.ENAMETOOLONG:
+            return True
+        raise
     for line in lines:
         names, path = line.split(":", 2)[1:]
         if (names == "") == (group.version == 2) and (not names or names.split(",")[0] in group.controllers):
@@ -308,20 +365,29 @@ def destroy(placement: CgroupPlacement, timeout_seconds: float = REMOVE_SECONDS)
 def _remove(path: str, timeout_seconds: float) -> None:
     if _rmdir(path):
         return
-    for child in _children(path):
-        _remove(child, timeout_seconds)
     end = time.monotonic() + timeout_seconds
+    try:
+        for directory, name in _walk(path):
+            if name is not None:
+                _remove_one(name, end, directory)
+    except FileNotFoundError:
+        return
+    _remove_one(path, end)
+
+
+def _remove_one(name: str, end: float, directory: int | None = None) -> None:
+    """Try until `end`: the last process of the group may be on its way out."""
     delay = 0.0005
-    while not _rmdir(path):
+    while not _rmdir(name, directory):
         if time.monotonic() >= end:
-            raise OSError(errno.EBUSY, "busy", path)
+            raise OSError(errno.EBUSY, "busy", name)
         time.sleep(delay)
         delay = min(delay * 2, 0.05)
 
 
-def _rmdir(path: str) -> bool:
+def _rmdir(name: str, directory: int | None = None) -> bool:
     try:
-        os.rmdir(path)
+        os.rmdir(name, dir_fd=directory)
     except FileNotFoundError:
         return True
     except OSError as error:

@@ -68,4 +68,4 @@ class Request(Record):
     bound: bool = False  # a program dies with the thread that made it (PR_SET_PDEATHSIG)
 
 
-UPCALL_SYSTEMD_UNIT, UPCALL_NET_DEVICES = 1, 2
+UPCALL_SYSTEMD_UNIT, UPCALL_NET_DEVICES, UPCALL_NOTED = 1, 2, 3

@@ -12,6 +12,9 @@ if TYPE_CHECKING:
     StrPath = str | os.PathLike[str]
     Log = Callable[[str, str], None]
 
+_SHARED = "/tmp"
+_DIRECTORY = 0o040000  # S_IFDIR
+
 
 def _silent(_level: str, _message: str) -> None:
     """The library says nothing unless it is asked to."""
@@ -87,6 +90,8 @@ class Runtime:
             os.makedirs(self.root, 0o700, exist_ok=True)
         except OSError as error:
             raise HostError(f"make the state directory `{self.root}`", error.errno or 0, path=self.root) from None
+        if os.path.dirname(self.root) == _SHARED:
+            _check_owner(self.root)
 
     @property
     def cache(self) -> str:
@@ -99,4 +104,19 @@ def default_root() -> str:
     if os.geteuid() == 0 and not os.environ.get("BOXWRIGHT_ROOTLESS"):
         return "/run/boxwright"
     runtime = os.environ.get("XDG_RUNTIME_DIR")
-    return os.path.join(runtime, "boxwright") if runtime else f"/tmp/boxwright-{os.geteuid()}"
+    if runtime:
+        return os.path.join(runtime, "boxwright")
+    root = f"{_SHARED}/boxwright-{os.geteuid()}"
+    _check_owner(root)
+    return root
+
+
+def _check_owner(path: str) -> None:
+    """In a directory of everybody's, anybody could have made ours: what is in it would be believed."""
+    try:
+        found = os.lstat(path)
+    except FileNotFoundError:
+        return
+    if found.st_uid != os.geteuid() or found.st_mode & 0o170022 != _DIRECTORY:
+        hint = "set XDG_RUNTIME_DIR, or name another with `--root`"
+        raise HostError(f"use the state directory `{path}`, which others can write to", 0, path=path, hint=hint)

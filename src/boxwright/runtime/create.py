@@ -458,12 +458,8 @@ def connect(path: str, what: str, pointer: str = "") -> socket:
 def announce(options: "CreateOptions | ExecOptions", pid: int) -> None:
     """Write the pid file and send the pidfd, for whoever watches the process."""
     if options.pid_file:
-        directory, name = os.path.split(os.path.abspath(options.pid_file))
-        temporary = os.path.join(directory, f".{name}")
         try:
-            with open(temporary, "w") as file:
-                file.write(str(pid))
-            os.rename(temporary, options.pid_file)
+            _write_pid_file(options.pid_file, pid)
         except OSError as error:
             raise HostError(f"write the pid file `{options.pid_file}`", error.errno or 0) from None
     if options.pidfd_socket:
@@ -473,6 +469,21 @@ def announce(options: "CreateOptions | ExecOptions", pid: int) -> None:
         finally:
             sock.close()
             os.close(pidfd)
+
+
+def _write_pid_file(path: str, pid: int) -> None:
+    """Renamed into place. In a directory of everybody's nobody can have put a link where it is written to."""
+    directory, name = os.path.split(os.path.abspath(path))
+    temporary = os.path.join(directory, f".{name}.{os.urandom(4).hex()}")
+    fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
+    try:
+        os.write(fd, str(pid).encode())
+        os.rename(temporary, path)
+    except OSError:
+        os.unlink(temporary)
+        raise
+    finally:
+        os.close(fd)
 
 
 def _timestamp() -> str:

@@ -3,7 +3,7 @@
 import errno
 
 from boxwright.errors import BoxwrightError, HostError
-from boxwright.plan.request import UPCALL_NET_DEVICES, UPCALL_SYSTEMD_UNIT
+from boxwright.plan.request import UPCALL_NET_DEVICES, UPCALL_NOTED, UPCALL_SYSTEMD_UNIT
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ class Upcalls:
             from boxwright.host.netlink import move_devices
 
             self._devices = move_devices(self._config.linux.net_devices, pid)
-        else:
+        elif token != UPCALL_NOTED:  # asked for its answer alone
             raise BoxwrightError(f"the helper asks for something unknown ({token})")
 
     def undo(self) -> None:
