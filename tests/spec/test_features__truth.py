@@ -75,7 +75,7 @@ def test_every_hook_works(boxes: Boxes, features):
 
 def test_the_mount_options_are_those_of_the_standard(features, spec_dir):
     text = (spec_dir / "config.md").read_text()
-    table = {match: level for match, level in re.findall(r"^ `(\w+) *` +\| (\w+)", text, re.MULTILINE)}
+    table = dict(re.findall(r"^ `(\w+) *` +\| (\w+)", text, re.MULTILINE))
     assert len(table) > 60
     assert set(table) <= set(features["mountOptions"])
 

@@ -85,7 +85,6 @@ class _Create:
     def _outer_after_clone(self, process: "ProcessSteps | None") -> None:
         b = self._b
         request, layout = self._request, self._facts.cgroups
-<<<<<<< HEAD
         if self._joins_cgroup and request.placement.driver == "cgroupfs":
             # who has joined a cgroup namespace cannot clone into a group outside of it (nsdelegate)
             unified = request.placement.unified()
@@ -94,11 +93,9 @@ class _Create:
         if self._init_system:
             b.add(ops.OUTER, ops.Await(ops.INIT))  # it is in its groups: once they are another's it may not enter
             b.extend(ops.OUTER, cgroups.give_to_init(self._config, request.placement))
-=======
         if not request.placement.groups:
             # nobody could find the init by its groups: it goes on once its pid is written down
             b.add(ops.OUTER, ops.Upcall(UPCALL_NOTED))
->>>>>>> security
         if request.placement.driver == "systemd":
             steps = cgroups.compile_attach(self._config, layout, request.placement, request.site, UPCALL_SYSTEMD_UNIT)
             b.extend(ops.OUTER, steps)
