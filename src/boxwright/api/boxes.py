@@ -74,10 +74,10 @@ def _compose(options: "BoxOptions", privileged: bool, groups: bool) -> tuple[str
 
 
 def _bundled(options: "BoxOptions", runtime: "Runtime", groups: bool) -> Creation:
-    from boxwright.api.bundled import bundle_document
+    from boxwright.api.bundled import bundle_text
 
     bundle = os.path.realpath(options.bundle)
-    document = encode_json(bundle_document(options, groups=groups)).encode()
+    document = bundle_text(options, groups=groups)
     creation = Creation(runtime, options.name or made_up_id(), RunOptions(bundle), document)
     root = creation.config.root
     return _covered(creation, options, os.path.realpath(os.path.join(bundle, root.path)) if root else "")

@@ -5,7 +5,7 @@ import os
 from boxwright.api.recipe import binds, resources, rlimits
 from boxwright.errors import HostError, UsageError
 from boxwright.spec.decode import decode
-from boxwright.spec.jsontext import parse_json
+from boxwright.spec.jsontext import encode_json, parse_json
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -16,13 +16,35 @@ if TYPE_CHECKING:
     JSON = dict[str, Any]
 
 
+_MOST = 64
+_texts: "dict[tuple[bytes, BoxOptions, bool], bytes]" = {}
+
+
+def bundle_text(options: "BoxOptions", *, groups: bool) -> bytes:
+    """The document as a text: remembered by what the file says and what goes over it. Raises as `bundle_document`."""
+    data = _read(options.bundle)
+    key = (data, options, groups)
+    found = _texts.get(key)
+    if found is None:
+        if len(_texts) >= _MOST:
+            _texts.clear()
+        found = _texts[key] = encode_json(_changed(data, options, groups=groups)).encode()
+    return found
+
+
 def bundle_document(options: "BoxOptions", *, groups: bool) -> "JSON":
     """The document of `options.bundle`, changed by the other options. What they do not name stays as it is.
 
     Raises HostError where there is no config.json, ConfigError where its values are not of their types, and
     UsageError for an option that the bundle leaves no room for.
     """
-    document = _read(options.bundle)
+    return _changed(_read(options.bundle), options, groups=groups)
+
+
+def _changed(data: bytes, options: "BoxOptions", *, groups: bool) -> "JSON":
+    decode(data)  # from here on what is there is of its type
+    document = parse_json(data)
+    assert isinstance(document, dict)
     if options.hostname:
         document["hostname"] = options.hostname
     if options.read_only:
@@ -34,18 +56,14 @@ def bundle_document(options: "BoxOptions", *, groups: bool) -> "JSON":
     return document
 
 
-def _read(bundle: str) -> "JSON":
+def _read(bundle: str) -> bytes:
     path = os.path.join(bundle, "config.json")
     try:
         with open(path, "rb", buffering=0) as file:
-            data = file.read()
+            return file.read()
     except OSError as error:
         hint = "a bundle is a directory with a config.json; `boxwright spec` writes one" if error.errno == 2 else None
         raise HostError(f"read `{path}`", error.errno or 0, path=path, hint=hint) from None
-    decode(data)  # from here on what is there is of its type
-    document = parse_json(data)
-    assert isinstance(document, dict)
-    return document
 
 
 def _object(parent: "JSON", name: str) -> "JSON":

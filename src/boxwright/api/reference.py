@@ -5,7 +5,6 @@ import inspect
 import textwrap
 
 import boxwright
-from boxwright import aio
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -37,10 +36,12 @@ def reference() -> str:
         "## Streams\n",
         "`PIPE` and `DEVNULL` are what `Box.spawn` takes for a stream; they are the numbers of `subprocess`.\n",
         "## asyncio\n",
-        _text(aio),
-        _function("await boxwright.aio.run", aio.run),
+        _text(boxwright.aio),
+        _function("await boxwright.aio.run", boxwright.aio.run),
     ]
-    parts += [text for name in ("Box", "Process") for text in _class(f"boxwright.aio.{name}", getattr(aio, name))]
+    parts += [
+        text for name in ("Box", "Process") for text in _class(f"boxwright.aio.{name}", getattr(boxwright.aio, name))
+    ]
     return "\n".join(parts)
 
 

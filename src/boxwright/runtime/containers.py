@@ -123,7 +123,8 @@ class Container:
     def forget(self) -> None:
         """Remove the directory with all in it; no error if it is gone."""
         try:
-            entries = list(os.scandir(self.directory))
+            with os.scandir(self.directory) as found:
+                entries = list(found)
         except FileNotFoundError:
             return
         for entry in entries:
