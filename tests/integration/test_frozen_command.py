@@ -25,7 +25,7 @@ def frozen(tmp_path_factory: pytest.TempPathFactory) -> Path:
     lacks.need("native/build/launcher", LAUNCHER.exists())
     directory = tmp_path_factory.mktemp("frozen")
     shutil.copytree(SOURCE / "boxwright", directory / "src/boxwright", ignore=shutil.ignore_patterns("__pycache__"))
-    target, unfrozen = directory / "boxwright", directory / "unfrozen"
+    target, unfrozen = directory / "bin/boxwright", directory / "lib/unfrozen"
     tool = REPOSITORY / "tools/make-launcher"
     words = ("--freeze", LAUNCHER, unfrozen, target, directory / "src")
     made = subprocess.run([base_python(), tool, *words], check=True, capture_output=True, text=True)
@@ -110,7 +110,7 @@ def test_an_interrupt_is_heeded_unless_it_was_ignored(frozen: Path, tmp_path: Pa
 
 
 def test_it_falls_back_on_the_script_when_a_source_has_changed(frozen: Path) -> None:
-    source = frozen.parent / "src/boxwright/errors.py"
+    source = frozen.parent.parent / "src/boxwright/errors.py"
     before = source.stat()
     os.utime(source, ns=(before.st_atime_ns, before.st_mtime_ns + 1))
     assert run(frozen, "--version").returncode == FELL_BACK
