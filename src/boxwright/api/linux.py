@@ -23,8 +23,9 @@ if TYPE_CHECKING:
     from boxwright.api.options import BoxOptions
     from boxwright.host.files import Root
     from boxwright.runtime.context import Runtime
-    from boxwright.runtime.create import Creation, Making
+    from boxwright.runtime.create import Creation
     from boxwright.runtime.exec import Joining
+    from boxwright.runtime.making import Making
     from boxwright.spec.types import Process, Resources
 
 

@@ -666,7 +666,8 @@ class DupTo(Op):
 
 
 class OwnStdio(Op):
-    """fchown descriptors 0 to 2 to `uid` where they are not the null device and not that user's; refusals (EPERM,
+    """fchown descriptors 0 to 2 to `uid` where they are not the null device, not a regular
+    file (that is the caller's) and not that user's; refusals (EPERM,
     EROFS, EINVAL) are no error.
     """
 

@@ -13,12 +13,14 @@ from boxwright.plan.cgroup_layout import CGROUPFS
 from boxwright.plan.criu import Outside, mount_sources, outside_mounts
 from boxwright.plan.namespaces import find
 from boxwright.runtime.containers import PAUSED, RUNNING, Container
-from boxwright.runtime.create import Creation, announce, root_path
+from boxwright.runtime.create import Creation
 from boxwright.runtime.criu_command import DUMP_LOG, RESTORE_LOG, dump_command, restore_command
 from boxwright.runtime.delete import remove
+from boxwright.runtime.documents import root_path
 from boxwright.runtime.following import Follower
 from boxwright.runtime.options import CreateOptions
 from boxwright.runtime.start import run_poststart
+from boxwright.runtime.watchers import announce
 from boxwright.spec.jsontext import encode_json, parse_json
 
 TYPE_CHECKING = False

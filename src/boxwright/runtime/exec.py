@@ -9,8 +9,9 @@ from boxwright.host.processes import kill_child, open_pidfd
 from boxwright.host.spawn import Helper
 from boxwright.plan.join import JoinRequest, compile_exec
 from boxwright.runtime.containers import CREATED, PAUSED, RUNNING, Container
-from boxwright.runtime.create import announce, connect, filter_program
+from boxwright.runtime.documents import filter_program
 from boxwright.runtime.following import Follower
+from boxwright.runtime.watchers import announce, connect
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -3,8 +3,9 @@
 import os
 
 from boxwright.runtime.containers import Container
-from boxwright.runtime.create import Creation, require_holder
+from boxwright.runtime.create import Creation
 from boxwright.runtime.delete import remove
+from boxwright.runtime.documents import require_holder
 from boxwright.runtime.start import run_poststart
 
 TYPE_CHECKING = False
