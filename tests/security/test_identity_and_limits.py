@@ -228,6 +228,7 @@ def test_every_annotation_that_changes_what_is_done_is_listed(boxwright: Runtime
         text = path.read_text()
         if "annotations" in text and path.name != "features.py":
             used |= set(known.findall(text))
+        used |= set(re.findall(r'^\w*ANNOTATION = "(.*)"$', text, re.M))
     used = {name for name in used if name != "org.boxwright.version"}
     assert "run.oci.keep_original_groups" in used
     for name in used:
