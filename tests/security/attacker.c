@@ -212,7 +212,6 @@ static int escapes(int count, char **paths)
     tell("iopl", syscall(SYS_iopl, 3));
     tell("raw-socket", socket(AF_INET, SOCK_RAW, 1));
     tell("packet-socket", socket(AF_PACKET, SOCK_RAW, 0));
-    tell("ptrace-init", ptrace(PTRACE_ATTACH, getpid() == 1 ? 2 : 1, 0, 0));
     tell("io_uring", syscall(SYS_io_uring_setup, 1, NULL));
     for (int i = 0; i < count; i++)
         if (paths[i][0] == '+')

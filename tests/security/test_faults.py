@@ -6,6 +6,7 @@ import select
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from attacks import one_line_error
@@ -20,6 +21,7 @@ pytestmark = pytest.mark.root
 BOX = "faulty"
 ACTORS = ("outer", "joiner", "init")
 MOST_STEPS = 400
+QUIET: Any = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.DEVNULL)
 # by these the runtime itself changes something, or learns that it was changed
 CALLS = ("mkdir", "rename", "memfd_create", "bind", "recvmsg", "flock")
 
@@ -134,24 +136,24 @@ def test_a_run_fails_cleanly_at_every_step(
 
 
 @pytest.mark.parametrize("actor", range(3), ids=ACTORS)
+@pytest.mark.parametrize(("groups", "stride"), [("cgroupfs", 1), ("disabled", 4)], ids=["groups", "no groups"])
 def test_a_killed_create_is_deleted_by_force_at_every_step(
-    boxwright: Runtime, bundle: BundleFactory, fault: Fault, actor: int
+    boxwright: Runtime, bundle: BundleFactory, fault: Fault, actor: int, groups: str, stride: int
 ) -> None:
     """runc #4534: SIGKILL for the runtime before a step, which is then performed by who outlives it for a moment;
-    `delete --force` leaves no cgroup, mount, process or directory.
+    `delete --force` leaves no cgroup, mount, process or directory. Without control groups too, by which the processes
+    could be found.
     """
     known = set(descendants(os.getpid()))
-    path = bundle(rich_config())
+    config = rich_config()
+    if groups == "disabled":
+        del config["linux"]["resources"]
+    path = bundle(config)
+    boxwright.command = (*boxwright.command, "--cgroup-manager", groups)
     command = [*boxwright.command, "--root", str(boxwright.root), "create", "--bundle", str(path), BOX]
-    for index in range(MOST_STEPS):
+    for index in range(0, MOST_STEPS, stride):
         fault.arm(actor, index)
-        runtime = subprocess.Popen(
-            command,
-            env=fault.environment,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-        )
+        runtime = subprocess.Popen(command, env=fault.environment, **QUIET)
         ended = os.pidfd_open(runtime.pid)
         ready = select.select([ended, fault.reached], [], [], 30)[0]
         os.close(ended)
@@ -184,10 +186,8 @@ def test_a_runtime_killed_between_its_own_calls_is_cleaned_up_after(boxwright: R
             inject = ["-e", f"inject={call}:signal=KILL:when={count}"]
             made = subprocess.run(
                 [*strace, *inject, *command],
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.DEVNULL,
                 check=False,
+                **QUIET,
             )
             boxwright.delete(BOX, "--force")
             assert _left(boxwright, known) == [], f"{call} {count}"

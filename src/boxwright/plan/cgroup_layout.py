@@ -7,6 +7,7 @@ if TYPE_CHECKING:
     from typing import Any
 
 CGROUPFS, SYSTEMD, NONE = "cgroupfs", "systemd", "none"
+SWITCHED_OFF = frozenset({NONE, "disabled"})  # as engines ask for it
 # the list that config-linux.md gives for hosts without /sys/kernel/cgroup/delegate
 DELEGATE_FILES = ("cgroup.procs", "cgroup.subtree_control", "cgroup.threads")
 

@@ -11,6 +11,7 @@ from boxwright.plan.cgroup_layout import (
     CGROUPFS,
     DELEGATE_FILES,
     NONE,
+    SWITCHED_OFF,
     SYSTEMD,
     CgroupEntry,
     CgroupLayout,
@@ -47,7 +48,7 @@ def place(config: "Config", layout: CgroupLayout, container_id: str, driver: str
     resources are asked for and no group can be made.
     """
     wanted = config.linux.cgroups_path if config.linux else None
-    if driver == NONE or layout.mode == "none" or not layout.writable:
+    if driver in SWITCHED_OFF or layout.mode == "none" or not layout.writable:
         _refuse_limits(config, driver, layout)
         return CgroupPlacement(NONE)
     if driver == SYSTEMD:
@@ -96,7 +97,7 @@ def _refuse_limits(config: "Config", driver: str, layout: CgroupLayout) -> None:
         return
     for field, name in _SECTIONS:
         if getattr(resources, field):
-            why = "control groups are switched off" if driver == NONE else _why_no_group(layout)
+            why = "control groups are switched off" if driver in SWITCHED_OFF else _why_no_group(layout)
             raise UnsupportedError(resources.at(name), "linux", why)
     if resources.devices and not layout.rootless:
         raise UnsupportedError(resources.at("devices"), "linux", "control groups are switched off")

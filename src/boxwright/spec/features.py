@@ -20,14 +20,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
     from typing import Any
 
-# annotations of config.json that change what is done; one that ends in "." is a prefix (features.md)
-UNSAFE_ANNOTATIONS = ("org.systemd.property.", "run.oci.keep_original_groups")
-
-
 def features(
     *,
     annotations: "Mapping[str, str] | None" = None,
-    unsafe_annotations: "Iterable[str]" = UNSAFE_ANNOTATIONS,
+    unsafe_annotations: "Iterable[str]" = (),
     supported_seccomp_flags: "Iterable[str] | None" = None,
 ) -> "dict[str, Any]":
     """The features document as JSON values.
