@@ -153,9 +153,10 @@ def is_frozen(placement: CgroupPlacement) -> bool:
     if group is None:
         return False
     try:
+        # a container is paused once it is told to be, though some of its tasks may still be on their way there, or are
+        # dying of a signal; on v2 a group above may have been told
         if group.version == 2:
-            return "frozen 1" in read(f"{group.path}/cgroup.events")
-        # a container is paused once it is told to be, though some of its tasks may still be on their way
+            return read(f"{group.path}/cgroup.freeze") == "1\n" or "frozen 1" in read(f"{group.path}/cgroup.events")
         return "freezer" in group.controllers and read(f"{group.path}/freezer.state") != "THAWED\n"
     except OSError as error:
         if error.errno in {errno.ENOENT, errno.ENODEV}:
