@@ -10,7 +10,7 @@ import os
 import shutil
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -241,7 +241,36 @@ def status_in(text: str) -> dict[str, str]:
     return {name: value.strip() for name, _, value in (line.partition(":") for line in text.splitlines())}
 
 
-BoxesFactory = Callable[[], Boxes]
+# ── pieces of configurations ────────────────────────────────────────────────────────────────────────────────────────
+
+
+def tmpfs(*options: str, at: str = "/mnt/a") -> Json:
+    """A tmpfs with these options."""
+    return {"destination": at, "type": "tmpfs", "source": "here", "options": list(options)}
+
+
+def bind(source: object, *options: str, at: str = "/mnt/a") -> Json:
+    """A bind mount of `source`."""
+    return {"destination": at, "source": str(source), "options": list(options)}
+
+
+def seen(boxes: "Boxes", *mounts: Json, **changes: object) -> "dict[str, Mounted]":
+    """The container's mounts by place."""
+    config = boxes.config("cat", "/proc/self/mountinfo") | changes
+    config["mounts"] += mounts
+    return mounts_in(boxes.output(config))
+
+
+def mapping(container: int, host: int, size: int) -> list[Json]:
+    """One range of ids."""
+    return [{"containerID": container, "hostID": host, "size": size}]
+
+
+def user_namespace(config: Json) -> Json:
+    """The configuration with a user namespace of 65536 ids."""
+    config["linux"]["namespaces"].append({"type": "user"})
+    config["linux"] |= {"uidMappings": mapping(0, 100_000, 65536), "gidMappings": mapping(0, 100_000, 65536)}
+    return config
 
 
 @pytest.fixture
@@ -250,4 +279,4 @@ def boxes(boxwright: Runtime, tmp_path: Path, probe_root: Path) -> Iterator[Boxe
     lacks.need_root()
     open_parents(tmp_path / "for users of boxes")
     tmp_path.chmod(0o755)
-    yield Boxes(boxwright, tmp_path, probe_root)
+    return Boxes(boxwright, tmp_path, probe_root)

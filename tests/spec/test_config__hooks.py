@@ -289,7 +289,9 @@ def test_create_container_hooks_can_mount_for_the_container(hooked: Hooked, kind
 
 @each(("createRuntime", "prestart"))
 def test_hooks_of_the_runtime_can_furnish_the_network(hooked: Hooked, kind):
-    hooked.add(kind, f"nsenter -t $(sed 's/.*\"pid\": *\\([0-9]*\\).*/\\1/') -n ip link set lo mtu 1234 2> {hooked.out}/err")
+    hooked.add(
+        kind, f"nsenter -t $(sed 's/.*\"pid\": *\\([0-9]*\\).*/\\1/') -n ip link set lo mtu 1234 2> {hooked.out}/err"
+    )
     hooked.config["process"]["args"] = ["/bin/probe", "cat", "/sys/class/net/lo/mtu"]
     result = hooked.boxes.run(hooked.config)
     assert result.stdout == "1234\n", (result, hooked.text("err"))
@@ -322,7 +324,8 @@ def test_poststop_comes_after_the_container_is_gone(hooked: Hooked, kind):
 
 @pytest.mark.spec("config.md#configHooks")
 @pytest.mark.parametrize(
-    "hook", [{"path": "bin/true"}, {"path": ""}, {}, {"path": "/bin/true", "timeout": 0}, {"path": "/bin/true", "timeout": -1}]
+    "hook",
+    [{"path": "bin/true"}, {"path": ""}, {}, {"path": "/bin/true", "timeout": 0}, {"path": "/bin/true", "timeout": -1}],
 )
 @pytest.mark.parametrize("kind", KINDS)
 def test_wrong_hooks_create_nothing(boxes: Boxes, kind, hook):

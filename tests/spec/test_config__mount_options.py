@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 import lacks
-from fixtures_probe import Boxes, mounts_in
+from fixtures_probe import Boxes, bind, mapping, mounts_in, seen, tmpfs, user_namespace
 from fixtures_runtime import Json
 
 pytestmark = [pytest.mark.root, pytest.mark.spec("config.md#configLinuxMountOptions")]
@@ -70,21 +70,6 @@ PROPAGATION = {
 }
 
 
-def tmpfs(*options: str, at: str = "/mnt/a") -> Json:
-    return {"destination": at, "type": "tmpfs", "source": "here", "options": list(options)}
-
-
-def bind(source: object, *options: str, at: str = "/mnt/a") -> Json:
-    return {"destination": at, "source": str(source), "options": list(options)}
-
-
-def seen(boxes: Boxes, *mounts: Json, **changes: object):
-    """The container's mounts by place."""
-    config = boxes.config("cat", "/proc/self/mountinfo") | changes
-    config["mounts"] += mounts
-    return mounts_in(boxes.output(config))
-
-
 def assert_has(options, wanted_and_not):
     wanted, unwanted = wanted_and_not
     assert wanted <= options
@@ -130,7 +115,9 @@ def test_the_last_of_opposites_counts(boxes: Boxes, first, last):
 def test_a_bind_can_take_back_what_its_source_has(boxes: Boxes, source: Path, first, last):
     if first == "ro":
         first = "rbind"  # the source is on a filesystem that is written to
-    mounts = seen(boxes, bind(source, "bind", first), bind(source, "bind", first, at="/mnt/b"), bind(source, "rbind", last))
+    mounts = seen(
+        boxes, bind(source, "bind", first), bind(source, "bind", first, at="/mnt/b"), bind(source, "rbind", last)
+    )
     assert_has(mounts["/mnt/a"].options, ATTRIBUTES[last])
 
 
@@ -240,9 +227,7 @@ def shared(source: Path):
 def test_mounts_propagate_as_asked(boxes: Boxes, shared: Path, option, tags, inwards, outwards):
     config = boxes.config("await")
     config["linux"]["rootfsPropagation"] = "rshared" if outwards else "rslave"
-    config["process"]["capabilities"] = {
-        kind: ["CAP_SYS_ADMIN"] for kind in ("bounding", "effective", "permitted")
-    }
+    config["process"]["capabilities"] = {kind: ["CAP_SYS_ADMIN"] for kind in ("bounding", "effective", "permitted")}
     config["mounts"].append(bind(shared, "rbind", option))
     box = boxes.started(config)
     assert {tag for tag in _mounts_of(box)["/mnt/a"].tags if tag in {"shared", "master"}} >= tags
@@ -256,7 +241,9 @@ def test_mounts_propagate_as_asked(boxes: Boxes, shared: Path, option, tags, inw
 
 @pytest.mark.spec("config-linux.md#configLinuxRootfsMountPropagation")
 @pytest.mark.parametrize("kind", ["plain", "user namespace", "id-mapped", "id-mapped in a user namespace"])
-@pytest.mark.parametrize(("options", "root"), [((), None), (("rshared",), None), (("shared",), "slave"), ((), "private")])
+@pytest.mark.parametrize(
+    ("options", "root"), [((), None), (("rshared",), None), (("shared",), "slave"), ((), "private")]
+)
 def test_nothing_propagates_to_the_host_unasked(boxes: Boxes, shared: Path, kind, options, root):
     config = boxes.config("await")
     if "user namespace" in kind:
@@ -269,7 +256,9 @@ def test_nothing_propagates_to_the_host_unasked(boxes: Boxes, shared: Path, kind
         mount |= {"uidMappings": mapping(0, 100_000, 65536), "gidMappings": mapping(0, 100_000, 65536)}
     config["mounts"].append(mount)
     box = boxes.created(config)
-    subprocess.run(["nsenter", "-t", str(box.pid), "-m", "mount", "-t", "tmpfs", "from-box", "/mnt/a/below"], check=True)
+    subprocess.run(
+        ["nsenter", "-t", str(box.pid), "-m", "mount", "-t", "tmpfs", "from-box", "/mnt/a/below"], check=True
+    )
     assert "/mnt/a/below" in _mounts_of(box)
     assert "from-box" not in Path("/proc/self/mountinfo").read_text()
     subprocess.run(["nsenter", "-t", str(box.pid), "-m", "umount", "/mnt/a/below"], check=True)
@@ -293,7 +282,12 @@ def test_unknown_options_go_to_the_filesystem(boxes: Boxes):
 
 
 def test_remount_changes_what_is_mounted(boxes: Boxes, source: Path):
-    remount = {"destination": "/mnt/a", "options": ["remount", "ro", "nosuid", "size=32k"], "type": "tmpfs", "source": "x"}
+    remount = {
+        "destination": "/mnt/a",
+        "options": ["remount", "ro", "nosuid", "size=32k"],
+        "type": "tmpfs",
+        "source": "x",
+    }
     mounted = seen(boxes, tmpfs("size=64k"), remount)["/mnt/a"]
     assert {"ro", "nosuid"} <= mounted.options
     assert "size=32k" in mounted.data
@@ -303,7 +297,9 @@ def test_remount_changes_what_is_mounted(boxes: Boxes, source: Path):
 
 
 def test_tmpcopyup_brings_what_was_there(boxes: Boxes):
-    config = boxes.shell("cat /etc/hostname /etc/passwd; stat -c '%a %u' /etc/deep/file; readlink /etc/link; echo x > /etc/new")
+    config = boxes.shell(
+        "cat /etc/hostname /etc/passwd; stat -c '%a %u' /etc/deep/file; readlink /etc/link; echo x > /etc/new"
+    )
     config["mounts"].append(tmpfs("tmpcopyup", "mode=755", at="/etc"))
     bundle = boxes.bundle(config, copy=True)
     etc = bundle / "rootfs/etc"
@@ -326,16 +322,6 @@ def test_tmpcopyup_of_a_read_only_mount(boxes: Boxes):
 
 
 # ── id-mapped ───────────────────────────────────────────────────────────────────────────────────────────────────────
-
-
-def mapping(container: int, host: int, size: int) -> list[Json]:
-    return [{"containerID": container, "hostID": host, "size": size}]
-
-
-def user_namespace(config: Json) -> Json:
-    config["linux"]["namespaces"].append({"type": "user"})
-    config["linux"] |= {"uidMappings": mapping(0, 100_000, 65536), "gidMappings": mapping(0, 100_000, 65536)}
-    return config
 
 
 @pytest.fixture

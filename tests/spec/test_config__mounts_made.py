@@ -6,9 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from fixtures_probe import Boxes, mounts_in
+from fixtures_probe import Boxes, bind, mounts_in, seen, tmpfs
 from fixtures_runtime import default_mounts
-from test_config__mount_options import bind, seen, tmpfs
 
 pytestmark = [pytest.mark.root, pytest.mark.spec("config.md#configMounts")]
 
@@ -76,7 +75,10 @@ def test_a_single_file_can_be_bound(boxes: Boxes, option):
 def test_special_files_can_be_bound(boxes: Boxes):
     os.mkfifo(boxes.directory / "fifo")
     config = boxes.config("stat", "/mnt/file", "/mnt/other")
-    config["mounts"] += [bind(boxes.directory / "fifo", "bind", at="/mnt/file"), bind("/dev/null", "bind", at="/mnt/other")]
+    config["mounts"] += [
+        bind(boxes.directory / "fifo", "bind", at="/mnt/file"),
+        bind("/dev/null", "bind", at="/mnt/other"),
+    ]
     lines = boxes.output(config).splitlines()
     assert lines[0].split()[1] == "p"
     assert lines[1].split()[1:3] == ["c", "1:3"]
@@ -268,7 +270,9 @@ def test_a_slave_root_follows_the_host_and_a_private_one_does_not(boxes: Boxes):
             subprocess.run(["mount", "-t", "tmpfs", "from-host", root / "mnt/b"], check=True)
             assert ("from-host" in Path(f"/proc/{box.pid}/mountinfo").read_text()) == follows
             subprocess.run(["umount", root / "mnt/b"], check=True)
-            subprocess.run(["nsenter", "-t", str(box.pid), "-m", "/bin/mount", "-t", "tmpfs", "x", "/mnt/c"], check=True)
+            subprocess.run(
+                ["nsenter", "-t", str(box.pid), "-m", "/bin/mount", "-t", "tmpfs", "x", "/mnt/c"], check=True
+            )
             assert str(root / "mnt/c") not in Path("/proc/self/mountinfo").read_text()
             box.end()
     finally:

@@ -109,7 +109,10 @@ def test_a_working_directory_that_is_a_file_is_an_error(boxes: Boxes):
     [
         ({"uid": 0, "gid": 0}, "uid 0 0 0\ngid 0 0 0\ngroups"),
         ({"uid": 1000, "gid": 50}, "uid 1000 1000 1000\ngid 50 50 50\ngroups"),
-        ({"uid": 7, "gid": 8, "additionalGids": [9, 10, 4_000_000_000]}, "uid 7 7 7\ngid 8 8 8\ngroups 9 10 4000000000"),
+        (
+            {"uid": 7, "gid": 8, "additionalGids": [9, 10, 4_000_000_000]},
+            "uid 7 7 7\ngid 8 8 8\ngroups 9 10 4000000000",
+        ),
         ({"uid": 0, "gid": 0, "additionalGids": [5]}, "uid 0 0 0\ngid 0 0 0\ngroups 5"),
     ],
 )
@@ -236,7 +239,10 @@ def test_all_five_capability_sets_are_exact(boxes: Boxes):
 def test_root_gets_what_the_bounding_set_lets_through(boxes: Boxes):
     names = ["CAP_KILL", "CAP_CHOWN"]
     found = masks(boxes, {"bounding": names, "permitted": names, "effective": names})
-    assert found == dict.fromkeys(("bounding", "permitted", "effective"), mask(*names)) | {"inheritable": 0, "ambient": 0}
+    assert found == dict.fromkeys(("bounding", "permitted", "effective"), mask(*names)) | {
+        "inheritable": 0,
+        "ambient": 0,
+    }
 
 
 @pytest.mark.spec("config.md#configLinuxProcess")
@@ -263,7 +269,7 @@ def test_capabilities_that_cannot_be_granted_are_warned_of(boxes: Boxes):
     missing = [name for name, number in CAPABILITIES.items() if not own >> number & 1]
     lacks.need("a missing capability", missing)
     names = ["CAP_KILL", missing[0]]
-    result = boxes.run(process(boxes, "args", "on", capabilities={kind: names for kind in SETS}))
+    result = boxes.run(process(boxes, "args", "on", capabilities=dict.fromkeys(SETS, names)))
     assert (result.status, result.stdout) == (0, "on\n"), result
     assert missing[0] in result.stderr
 

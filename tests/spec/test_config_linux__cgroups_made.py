@@ -52,7 +52,9 @@ def limit(section: str, anchor: str, resources: object, controller: str, file: s
 LIMITS = [
     limit("memory", "configLinuxMemory", {"limit": 1 << 26}, "memory", "memory.limit_in_bytes", str(1 << 26)),
     limit("memory", "configLinuxMemory", {"limit": -1}, "memory", "memory.limit_in_bytes", "9223372036854771712"),
-    limit("memory", "configLinuxMemory", {"reservation": 1 << 25}, "memory", "memory.soft_limit_in_bytes", str(1 << 25)),
+    limit(
+        "memory", "configLinuxMemory", {"reservation": 1 << 25}, "memory", "memory.soft_limit_in_bytes", str(1 << 25)
+    ),
     limit(
         *("memory", "configLinuxMemory", {"limit": 1 << 26, "swap": 1 << 27}),
         *("memory", "memory.memsw.limit_in_bytes", str(1 << 27)),
@@ -138,18 +140,42 @@ def test_the_program_runs_on_the_configured_cpus(boxes: Boxes):
 @pytest.mark.parametrize(
     ("resources", "where"),
     [
-        pytest.param({"memory": {"swappiness": 101}}, "memory", marks=pytest.mark.spec("config-linux.md#configLinuxMemory")),
-        pytest.param({"memory": {"limit": 1 << 26, "swap": 1 << 25}}, "memory", marks=pytest.mark.spec("config-linux.md#configLinuxMemory")),
-        pytest.param({"cpu": {"quota": 1000, "burst": 2000}}, "cpu", marks=pytest.mark.spec("config-linux.md#configLinuxCPU")),
+        pytest.param(
+            {"memory": {"swappiness": 101}}, "memory", marks=pytest.mark.spec("config-linux.md#configLinuxMemory")
+        ),
+        pytest.param(
+            {"memory": {"limit": 1 << 26, "swap": 1 << 25}},
+            "memory",
+            marks=pytest.mark.spec("config-linux.md#configLinuxMemory"),
+        ),
+        pytest.param(
+            {"cpu": {"quota": 1000, "burst": 2000}}, "cpu", marks=pytest.mark.spec("config-linux.md#configLinuxCPU")
+        ),
         pytest.param({"cpu": {"cpus": "999"}}, "cpu", marks=pytest.mark.spec("config-linux.md#configLinuxCPU")),
         pytest.param({"cpu": {"idle": 2}}, "cpu", marks=pytest.mark.spec("config-linux.md#configLinuxCPU")),
         pytest.param({"pids": {"limit": "x"}}, "pids", marks=pytest.mark.spec("config-linux.md#configLinuxPIDS")),
-        pytest.param({"blockIO": {"weightDevice": [{"major": 7, "minor": 0}]}}, "blockIO", marks=pytest.mark.spec("config-linux.md#configLinuxBlockIO")),
-        pytest.param({"hugepageLimits": [{"pageSize": "3MB", "limit": 1}]}, "hugepageLimits", marks=pytest.mark.spec("config-linux.md#configLinuxHugePageLimits")),
-        pytest.param({"hugepageLimits": [{"pageSize": "64kB", "limit": 1}]}, "hugepageLimits", marks=pytest.mark.spec("config-linux.md#configLinuxHugePageLimits")),
+        pytest.param(
+            {"blockIO": {"weightDevice": [{"major": 7, "minor": 0}]}},
+            "blockIO",
+            marks=pytest.mark.spec("config-linux.md#configLinuxBlockIO"),
+        ),
+        pytest.param(
+            {"hugepageLimits": [{"pageSize": "3MB", "limit": 1}]},
+            "hugepageLimits",
+            marks=pytest.mark.spec("config-linux.md#configLinuxHugePageLimits"),
+        ),
+        pytest.param(
+            {"hugepageLimits": [{"pageSize": "64kB", "limit": 1}]},
+            "hugepageLimits",
+            marks=pytest.mark.spec("config-linux.md#configLinuxHugePageLimits"),
+        ),
         pytest.param({"rdma": {"mlx": {}}}, "rdma", marks=pytest.mark.spec("config-linux.md#configLinuxRDMA")),
-        pytest.param({"unified": {"no_such.max": "1"}}, "unified", marks=pytest.mark.spec("config-linux.md#configLinuxUnified")),
-        pytest.param({"network": {"classID": 1}}, "network", marks=pytest.mark.spec("config-linux.md#configLinuxNetwork")),
+        pytest.param(
+            {"unified": {"no_such.max": "1"}}, "unified", marks=pytest.mark.spec("config-linux.md#configLinuxUnified")
+        ),
+        pytest.param(
+            {"network": {"classID": 1}}, "network", marks=pytest.mark.spec("config-linux.md#configLinuxNetwork")
+        ),
     ],
 )
 def test_what_the_kernel_cannot_do_creates_nothing(boxes: Boxes, resources, where):

@@ -7,9 +7,8 @@ from pathlib import Path
 import pytest
 
 import lacks
-from fixtures_probe import Boxes, mounts_in
+from fixtures_probe import Boxes, mounts_in, tmpfs, user_namespace
 from fixtures_runtime import Json
-from test_config__mount_options import tmpfs, user_namespace
 
 pytestmark = pytest.mark.root
 
@@ -57,7 +56,9 @@ def test_a_device_is_made_as_asked(boxes: Boxes, entry, seen):
 def test_the_mode_of_a_device_is_not_masked(boxes: Boxes):
     before = os.umask(0o077)
     try:
-        path = boxes.bundle(with_devices(boxes, device("/dev/mine", fileMode=0o666), words=("stat", "/dev/mine", "/dev/null")))
+        path = boxes.bundle(
+            with_devices(boxes, device("/dev/mine", fileMode=0o666), words=("stat", "/dev/mine", "/dev/null"))
+        )
         modes = [line.split()[3] for line in boxes.run_bundle(path).stdout.splitlines()]
     finally:
         os.umask(before)
@@ -311,7 +312,15 @@ def test_paths_have_to_be_absolute(boxes: Boxes, key, path):
 def test_readonly_paths_can_be_read_and_not_written(boxes: Boxes, user):
     config = walls(
         boxes,
-        *("write", "/mnt/a/dir/new", "/mnt/a/free", "/proc/sys/kernel/domainname", ",", "read", "/proc/sys/kernel/ostype"),
+        *(
+            "write",
+            "/mnt/a/dir/new",
+            "/mnt/a/free",
+            "/proc/sys/kernel/domainname",
+            ",",
+            "read",
+            "/proc/sys/kernel/ostype",
+        ),
         readonly=("/mnt/a/dir", "/proc/sys"),
     )
     config["mounts"].append(tmpfs())

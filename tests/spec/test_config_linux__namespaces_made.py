@@ -146,7 +146,11 @@ def test_a_bound_namespace_file_is_joined(boxes: Boxes):
 
 
 def test_a_pid_namespace_hides_the_others(boxes: Boxes):
-    assert boxes.output(boxes.shell("ls -d /proc/[0-9]* | tr -d '\\n'")) in {"/proc/1/proc/2", "/proc/1", "/proc/1/proc/2/proc/3"}
+    assert boxes.output(boxes.shell("ls -d /proc/[0-9]* | tr -d '\\n'")) in {
+        "/proc/1/proc/2",
+        "/proc/1",
+        "/proc/1/proc/2/proc/3",
+    }
 
 
 def test_a_network_namespace_has_a_loopback_of_its_own_that_is_up(boxes: Boxes):
@@ -256,7 +260,11 @@ def test_a_user_namespace_without_mappings_is_an_error(boxes: Boxes, key):
 def test_a_whole_box_in_a_user_namespace(boxes: Boxes):
     entries = [{"type": kind} for kind in FILES]
     config = with_namespaces(boxes, entries)
-    config["process"]["args"] = ["/bin/sh", "-c", "id -u; hostname; echo x > /dev/null; echo x > /dev/shm/x; cat /dev/shm/x"]
+    config["process"]["args"] = [
+        "/bin/sh",
+        "-c",
+        "id -u; hostname; echo x > /dev/null; echo x > /dev/shm/x; cat /dev/shm/x",
+    ]
     assert boxes.output(config).split() == ["0", "box", "x"]
 
 
@@ -266,7 +274,10 @@ def test_a_whole_box_in_a_user_namespace(boxes: Boxes):
 @pytest.mark.spec("config.md#configHostname", "config.md#configDomainname")
 @pytest.mark.parametrize("user", [False, True])
 def test_hostname_and_domainname(boxes: Boxes, user):
-    config = with_namespaces(boxes, usual() + [{"type": "user"}] * user) | {"hostname": "name-1", "domainname": "example.org"}
+    config = with_namespaces(boxes, usual() + [{"type": "user"}] * user) | {
+        "hostname": "name-1",
+        "domainname": "example.org",
+    }
     config["process"]["args"] = ["/bin/probe", "uname"]
     before = os.uname().nodename
     assert boxes.output(config) == "name-1 example.org\n"

@@ -35,7 +35,9 @@ def rule(action: str, *names: str, **more: object) -> Json:
     return {"names": list(names or ("getppid",)), "action": action} | more
 
 
-def filtered(boxes: Boxes, *rules: Json, words: "tuple[str, ...]" = (), default: str = "SCMP_ACT_ALLOW", **more: object):
+def filtered(
+    boxes: Boxes, *rules: Json, words: "tuple[str, ...]" = (), default: str = "SCMP_ACT_ALLOW", **more: object
+):
     """A configuration with these rules, whose program calls getppid(2)."""
     config = boxes.config(*(words or ("syscall", str(GETPPID), ",", "args", "after")))
     config["linux"]["seccomp"] = {"defaultAction": default, "syscalls": list(rules)} | more
@@ -86,10 +88,35 @@ def test_what_is_killed_is_the_thread_or_the_process(boxes: Boxes, action, alive
 def test_the_default_action_is_for_what_no_rule_names(boxes: Boxes):
     config = filtered(boxes, rule("SCMP_ACT_ERRNO", errnoRet=errno.EXDEV), default="SCMP_ACT_ALLOW")
     assert boxes.output(config).startswith(f"syscall {-errno.EXDEV}\n")
-    needed = (
-        "read write open openat close fstat newfstatat mmap munmap mprotect brk execve exit_group arch_prctl set_tid_address "
-        "set_robust_list rseq prlimit64 readlink readlinkat getrandom writev ioctl rt_sigprocmask rt_sigaction futex uname"
-    ).split()
+    needed = [
+        "read",
+        "write",
+        "open",
+        "openat",
+        "close",
+        "fstat",
+        "newfstatat",
+        "mmap",
+        "munmap",
+        "mprotect",
+        "brk",
+        "execve",
+        "exit_group",
+        "arch_prctl",
+        "set_tid_address",
+        "set_robust_list",
+        "rseq",
+        "prlimit64",
+        "readlink",
+        "readlinkat",
+        "getrandom",
+        "writev",
+        "ioctl",
+        "rt_sigprocmask",
+        "rt_sigaction",
+        "futex",
+        "uname",
+    ]
     allow = rule("SCMP_ACT_ALLOW", *needed)
     for more, error in (({}, errno.EPERM), ({"defaultErrnoRet": errno.ENOSYS}, errno.ENOSYS)):
         config = filtered(boxes, allow, default="SCMP_ACT_ERRNO", **more)
@@ -147,7 +174,9 @@ def test_flags(boxes: Boxes, flag, new_privileges):
         assert status["Speculation_Store_Bypass"] in {"thread vulnerable", "not vulnerable", "vulnerable"}
 
 
-@pytest.mark.parametrize("architectures", [["SCMP_ARCH_X86_64"], ["SCMP_ARCH_X86", "SCMP_ARCH_X86_64", "SCMP_ARCH_X32"], []])
+@pytest.mark.parametrize(
+    "architectures", [["SCMP_ARCH_X86_64"], ["SCMP_ARCH_X86", "SCMP_ARCH_X86_64", "SCMP_ARCH_X32"], []]
+)
 def test_architectures(boxes: Boxes, architectures):
     lacks.need("x86_64", platform.machine() == "x86_64")
     config = filtered(boxes, rule("SCMP_ACT_ERRNO"), architectures=architectures)
@@ -205,8 +234,14 @@ def test_loading_a_filter_leaves_no_capability_behind(boxes: Boxes, uid, new_pri
         ),
         {"defaultAction": "SCMP_ACT_ALLOW", "flags": ["SECCOMP_FILTER_FLAG_NONE"]},
         {"defaultAction": "SCMP_ACT_ALLOW", "architectures": ["SCMP_ARCH_PDP11"]},
-        {"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [rule("SCMP_ACT_ERRNO", args=[{"index": 6, "value": 1, "op": "SCMP_CMP_EQ"}])]},
-        {"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [rule("SCMP_ACT_ERRNO", args=[{"index": 0, "value": 1, "op": "SCMP_CMP_NO"}])]},
+        {
+            "defaultAction": "SCMP_ACT_ALLOW",
+            "syscalls": [rule("SCMP_ACT_ERRNO", args=[{"index": 6, "value": 1, "op": "SCMP_CMP_EQ"}])],
+        },
+        {
+            "defaultAction": "SCMP_ACT_ALLOW",
+            "syscalls": [rule("SCMP_ACT_ERRNO", args=[{"index": 0, "value": 1, "op": "SCMP_CMP_NO"}])],
+        },
         {"defaultAction": "SCMP_ACT_ALLOW", "listenerMetadata": "x"},
         {"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [rule("SCMP_ACT_NOTIFY")]},
         {"defaultAction": "SCMP_ACT_NOTIFY", "listenerPath": "/no/such/socket"},
@@ -276,9 +311,11 @@ def agent(boxes: Boxes):
 
 
 @pytest.mark.spec("config-linux.md#containerprocessstate")
-@pytest.mark.parametrize("metadata", [None, "opaque \"data\" ü"])
+@pytest.mark.parametrize("metadata", [None, 'opaque "data" ü'])
 def test_the_agent_gets_the_state_and_answers_for_the_kernel(boxes: Boxes, agent: Agent, metadata, validator):
-    more = {"listenerPath": str(boxes.directory / "agent")} | ({} if metadata is None else {"listenerMetadata": metadata})
+    more = {"listenerPath": str(boxes.directory / "agent")} | (
+        {} if metadata is None else {"listenerMetadata": metadata}
+    )
     config = filtered(boxes, rule("SCMP_ACT_NOTIFY"), **more) | {"annotations": {"org.example": "1"}}
     box = boxes.created(config)
     pid = box.pid
@@ -299,14 +336,16 @@ def test_the_agent_gets_the_state_and_answers_for_the_kernel(boxes: Boxes, agent
     assert inner["annotations"] == {"org.example": "1"}
 
 
+@pytest.mark.usefixtures("agent")
 @pytest.mark.parametrize("new_privileges", [False, True])
-def test_a_run_with_an_agent(boxes: Boxes, agent: Agent, new_privileges):
+def test_a_run_with_an_agent(boxes: Boxes, new_privileges):
     config = filtered(boxes, rule("SCMP_ACT_NOTIFY"), listenerPath=str(boxes.directory / "agent"))
     config["process"]["noNewPrivileges"] = not new_privileges
     assert boxes.output(config) == "syscall 77\nafter\n"
 
 
-def test_wait_killable_goes_with_notify(boxes: Boxes, agent: Agent):
+@pytest.mark.usefixtures("agent")
+def test_wait_killable_goes_with_notify(boxes: Boxes):
     config = filtered(
         boxes,
         rule("SCMP_ACT_NOTIFY"),

@@ -145,9 +145,7 @@ class _Create:
             b.add(ops.INIT, ops.Await(ops.OUTER))
         self._hooks(ops.INIT, hooks.create_container, "createContainer", self._request.state, ops.PID_OF_SELF)
 
-    def _hooks(
-        self, actor: int, hooks: "Sequence[Hook]", kind: str, state: tuple[str, str], pid_of: int
-    ) -> None:
+    def _hooks(self, actor: int, hooks: "Sequence[Hook]", kind: str, state: tuple[str, str], pid_of: int) -> None:
         for hook in hooks:
             timeout_ms = (hook.timeout or 0) * 1000
             argv = tuple(hook.args) or (hook.path,)

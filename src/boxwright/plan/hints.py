@@ -246,8 +246,6 @@ def _attach_root(_op: ops.AttachRoot, f: Failure) -> "Reason":
 
 
 def _resolve(op: ops.Resolve, f: Failure) -> "Reason":
-    if f.errno == e.EEXIST:
-        return _occupied(op.path)
     if f.errno == e.ELOOP and op.flags & ops.NO_SYMLINKS:
         return "a symbolic link is in the way", (
             f"`{op.path}` in the image is or goes through a symbolic link; that is refused for `{op.path}`, "
@@ -261,7 +259,7 @@ def _resolve(op: ops.Resolve, f: Failure) -> "Reason":
         return "", "a part of the path is a file"
     if f.errno == e.ENOENT:
         return "", f"`{op.path}` is missing in the root file system, or a symbolic link there points nowhere"
-    return _NOTHING
+    return _occupied(op.path) if f.errno == e.EEXIST else _NOTHING
 
 
 def _move_mount(_op: ops.MoveMount, f: Failure) -> "Reason":
@@ -408,8 +406,10 @@ _REASONS: "dict[type[ops.Op], Explain]" = {
         {
             e.EPERM: (
                 "",
-                "realtime policies and a nice value below the caller's need CAP_SYS_NICE,"
-                " and in cgroup v1 a realtime policy needs `realtimeRuntime` of the cpu resources",
+                (
+                    "realtime policies and a nice value below the caller's need CAP_SYS_NICE,"
+                    " and in cgroup v1 a realtime policy needs `realtimeRuntime` of the cpu resources"
+                ),
             ),
             e.EINVAL: ("", "the policy does not take these values: sched_setattr(2)"),
             e.EBUSY: ("", "the machine has not enough time left for this deadline task"),

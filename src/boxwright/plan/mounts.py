@@ -373,7 +373,8 @@ class Mounts:
 
 def visible_groups(placement: "CgroupPlacement", layout: "CgroupLayout") -> "list[Shown]":
     """What a cgroup mount shows: the name below the mount point ("" where it is the mount itself, `name=…` for a
-    hierarchy without controllers), the host's directory, and further names for it. Without a group of its own a container sees the caller's, read-only.
+    hierarchy without controllers), the host's directory, and further names for it. Without a group of its own a
+    container sees the caller's, read-only.
     """
     if placement.groups:
         found = [(g.version, g.controllers, g.path) for g in placement.groups]
