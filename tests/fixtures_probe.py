@@ -10,7 +10,6 @@ import os
 import shutil
 import subprocess
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -247,7 +246,36 @@ def status_in(text: str) -> dict[str, str]:
     return {name: value.strip() for name, _, value in (line.partition(":") for line in text.splitlines())}
 
 
-BoxesFactory = Callable[[], Boxes]
+# ── pieces of configurations ────────────────────────────────────────────────────────────────────────────────────────
+
+
+def tmpfs(*options: str, at: str = "/mnt/a") -> Json:
+    """A tmpfs with these options."""
+    return {"destination": at, "type": "tmpfs", "source": "here", "options": list(options)}
+
+
+def bind(source: object, *options: str, at: str = "/mnt/a") -> Json:
+    """A bind mount of `source`."""
+    return {"destination": at, "source": str(source), "options": list(options)}
+
+
+def seen(boxes: "Boxes", *mounts: Json, **changes: object) -> "dict[str, Mounted]":
+    """The container's mounts by place."""
+    config = boxes.config("cat", "/proc/self/mountinfo") | changes
+    config["mounts"] += mounts
+    return mounts_in(boxes.output(config))
+
+
+def mapping(container: int, host: int, size: int) -> list[Json]:
+    """One range of ids."""
+    return [{"containerID": container, "hostID": host, "size": size}]
+
+
+def user_namespace(config: Json) -> Json:
+    """The configuration with a user namespace of 65536 ids."""
+    config["linux"]["namespaces"].append({"type": "user"})
+    config["linux"] |= {"uidMappings": mapping(0, 100_000, 65536), "gidMappings": mapping(0, 100_000, 65536)}
+    return config
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 import lacks
-from fixtures_probe import Boxes, mounts_in
+from fixtures_probe import Boxes, bind, mapping, mounts_in, seen, tmpfs, user_namespace
 from fixtures_runtime import Json
 
 pytestmark = [pytest.mark.root, pytest.mark.spec("config.md#configLinuxMountOptions")]
@@ -68,21 +68,6 @@ PROPAGATION = {
     "unbindable": {"unbindable"},
     "runbindable": {"unbindable"},
 }
-
-
-def tmpfs(*options: str, at: str = "/mnt/a") -> Json:
-    return {"destination": at, "type": "tmpfs", "source": "here", "options": list(options)}
-
-
-def bind(source: object, *options: str, at: str = "/mnt/a") -> Json:
-    return {"destination": at, "source": str(source), "options": list(options)}
-
-
-def seen(boxes: Boxes, *mounts: Json, **changes: object):
-    """The container's mounts by place."""
-    config = boxes.config("cat", "/proc/self/mountinfo") | changes
-    config["mounts"] += mounts
-    return mounts_in(boxes.output(config))
 
 
 def assert_has(options, wanted_and_not):
@@ -337,16 +322,6 @@ def test_tmpcopyup_of_a_read_only_mount(boxes: Boxes):
 
 
 # ── id-mapped ───────────────────────────────────────────────────────────────────────────────────────────────────────
-
-
-def mapping(container: int, host: int, size: int) -> list[Json]:
-    return [{"containerID": container, "hostID": host, "size": size}]
-
-
-def user_namespace(config: Json) -> Json:
-    config["linux"]["namespaces"].append({"type": "user"})
-    config["linux"] |= {"uidMappings": mapping(0, 100_000, 65536), "gidMappings": mapping(0, 100_000, 65536)}
-    return config
 
 
 @pytest.fixture

@@ -5,9 +5,8 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from test_config__mount_options import bind, seen, tmpfs
 
-from fixtures_probe import Boxes, mounts_in
+from fixtures_probe import Boxes, bind, mounts_in, seen, tmpfs
 from fixtures_runtime import default_mounts
 
 pytestmark = [pytest.mark.root, pytest.mark.spec("config.md#configMounts")]

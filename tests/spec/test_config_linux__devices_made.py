@@ -5,10 +5,9 @@ import os
 from pathlib import Path
 
 import pytest
-from test_config__mount_options import tmpfs, user_namespace
 
 import lacks
-from fixtures_probe import Boxes, mounts_in
+from fixtures_probe import Boxes, mounts_in, tmpfs, user_namespace
 from fixtures_runtime import Json
 
 pytestmark = pytest.mark.root

@@ -336,14 +336,16 @@ def test_the_agent_gets_the_state_and_answers_for_the_kernel(boxes: Boxes, agent
     assert inner["annotations"] == {"org.example": "1"}
 
 
+@pytest.mark.usefixtures("agent")
 @pytest.mark.parametrize("new_privileges", [False, True])
-def test_a_run_with_an_agent(boxes: Boxes, agent: Agent, new_privileges):
+def test_a_run_with_an_agent(boxes: Boxes, new_privileges):
     config = filtered(boxes, rule("SCMP_ACT_NOTIFY"), listenerPath=str(boxes.directory / "agent"))
     config["process"]["noNewPrivileges"] = not new_privileges
     assert boxes.output(config) == "syscall 77\nafter\n"
 
 
-def test_wait_killable_goes_with_notify(boxes: Boxes, agent: Agent):
+@pytest.mark.usefixtures("agent")
+def test_wait_killable_goes_with_notify(boxes: Boxes):
     config = filtered(
         boxes,
         rule("SCMP_ACT_NOTIFY"),

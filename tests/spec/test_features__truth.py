@@ -5,9 +5,8 @@ import re
 from pathlib import Path
 
 import pytest
-from test_config__mount_options import bind, mapping, tmpfs
 
-from fixtures_probe import Boxes
+from fixtures_probe import Boxes, bind, mapping, tmpfs
 
 pytestmark = pytest.mark.spec("features.md#features")
 
@@ -30,10 +29,11 @@ def test_nothing_that_the_standard_does_not_know(features, schemas, spec_dir):
     assert set(features) <= known
     linux = set(schemas["features-linux.json"]["linux"]["properties"])
     # the schema is behind the text by some
-    linux |= set(re.findall(r"^\* \*\*`(\w+)`\*\*", (spec_dir / "features-linux.md").read_text(), re.MULTILINE))
+    linux |= set(re.findall(r"^(?:\* )?\*\*`(\w+)`\*\*", (spec_dir / "features-linux.md").read_text(), re.MULTILINE))
     assert set(features["linux"]) <= linux
 
 
+@pytest.mark.spec("features.md#featuresSpecificationVersion")
 def test_the_versions_are_in_order(features):
     low, high = (tuple(map(int, features[key].split("-")[0].split("."))) for key in ("ociVersionMin", "ociVersionMax"))
     assert low <= high
@@ -50,6 +50,7 @@ def test_every_version_between_is_taken_and_no_other(boxes: Boxes, features):
         assert "ociVersion" in boxes.refused(boxes.config() | {"ociVersion": version})
 
 
+@pytest.mark.spec("features.md#featuresHooks")
 def test_the_hooks_are_those_of_the_standard(features, spec_dir):
     text = (spec_dir / "config.md").read_text()
     named = re.findall(
@@ -60,6 +61,7 @@ def test_the_hooks_are_those_of_the_standard(features, spec_dir):
 
 
 @pytest.mark.root
+@pytest.mark.spec("features.md#featuresHooks")
 def test_every_hook_works(boxes: Boxes, features):
     out = boxes.directory / "out"
     out.mkdir()
@@ -73,6 +75,7 @@ def test_every_hook_works(boxes: Boxes, features):
     assert sorted(path.name for path in out.iterdir()) == sorted(features["hooks"])
 
 
+@pytest.mark.spec("features.md#featuresMountOptions")
 def test_the_mount_options_are_those_of_the_standard(features, spec_dir):
     text = (spec_dir / "config.md").read_text()
     table = dict(re.findall(r"^ `(\w+) *` +\| (\w+)", text, re.MULTILINE))
@@ -81,6 +84,7 @@ def test_the_mount_options_are_those_of_the_standard(features, spec_dir):
 
 
 @pytest.mark.root
+@pytest.mark.spec("features.md#featuresMountOptions")
 def test_every_mount_option_works(boxes: Boxes, features):
     # all in one container: one mount each
     config, source = boxes.shell("cat /proc/self/mountinfo"), boxes.directory / "source"
@@ -184,8 +188,26 @@ def test_what_is_told_of_cgroups(features):
     assert {"v1", "v2", "systemd", "systemdUser", "rdma"} <= set(features["linux"]["cgroup"])
 
 
+@pytest.mark.spec("features.md#featuresPotentiallyUnsafeConfigAnnotations")
 def test_annotations_that_change_what_a_box_may_are_named(features):
     """What a configuration's annotations can do is told to engines that let strangers set them."""
     unsafe = features["potentiallyUnsafeConfigAnnotations"]
     for name in ("run.oci.keep_original_groups", "boxwright.init-system"):
         assert any(name == entry or (entry.endswith(".") and name.startswith(entry)) for entry in unsafe), name
+
+
+@pytest.mark.spec("features.md#featuresAnnotations")
+def test_the_runtime_tells_of_itself(features):
+    assert all(isinstance(value, str) and "." in key for key, value in features["annotations"].items())
+    assert features["annotations"]["org.boxwright.version"]
+
+
+@pytest.mark.spec(
+    "features-linux.md#linuxFeaturesApparmor",
+    "features-linux.md#linuxFeaturesIntelRdt",
+    "features-linux.md#linuxFeaturesNetDevices",
+)
+def test_parts_that_are_there_whatever_the_host(features):
+    linux = features["linux"]
+    assert [linux[name]["enabled"] for name in ("apparmor", "selinux", "intelRdt", "netDevices")] == [True] * 4
+    assert linux["intelRdt"] == {"enabled": True, "schemata": True, "monitoring": True}

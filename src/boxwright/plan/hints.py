@@ -256,8 +256,6 @@ def _attach_root(_op: ops.AttachRoot, f: Failure) -> "Reason":
 
 
 def _resolve(op: ops.Resolve, f: Failure) -> "Reason":
-    if f.errno == e.EEXIST:
-        return _occupied(op.path)
     if f.errno == e.ELOOP and op.flags & ops.NO_SYMLINKS:
         return "a symbolic link is in the way", (
             f"`{op.path}` in the image is or goes through a symbolic link; that is refused for `{op.path}`, "
@@ -269,6 +267,8 @@ def _resolve(op: ops.Resolve, f: Failure) -> "Reason":
         return "", f"`{op.path}` is missing in the image and cannot be made: the file system is read-only"
     unmapped = "the root file system belongs to ids that the user namespace does not map"
     no_way = "a part of the path is a file, or it goes up (`..`) from what is missing"
+    if f.errno == e.EEXIST:
+        return _occupied(op.path)
     return {
         e.EACCES: ("", unmapped),
         e.EOVERFLOW: ("", unmapped),

@@ -88,10 +88,18 @@ class Runtime:
         """Make the state directory if it is missing. Raises HostError."""
         try:
             os.makedirs(self.root, 0o700, exist_ok=True)
+            if self._is_cleaned:
+                os.chmod(self.root, 0o1700)  # what is sticky stays
         except OSError as error:
             raise HostError(f"make the state directory `{self.root}`", error.errno or 0, path=self.root) from None
         if os.path.dirname(self.root) == _SHARED:
             _check_owner(self.root)
+
+    @property
+    def _is_cleaned(self) -> bool:
+        """Old files of XDG_RUNTIME_DIR may be removed by who looks after it (XDG base directory specification)."""
+        runtime = os.environ.get("XDG_RUNTIME_DIR")
+        return bool(runtime) and self.root == f"{runtime}/boxwright"
 
     @property
     def cache(self) -> str:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
     from typing import Any
 
+
 def features(
     *,
     annotations: "Mapping[str, str] | None" = None,
