@@ -201,5 +201,7 @@ def test_the_state_directory_of_a_user_is_sticky(boxes: Boxes):
 def test_a_no_new_keyring_container_has_the_caller_s_session_keyring(boxes: Boxes):
     config = boxes.config("cat", "/proc/keys")
     config["linux"]["maskedPaths"] = []
-    assert "_ses.bw-" in boxes.output(config)
-    assert "_ses.bw-" not in boxes.output(config, "--no-new-keyring")
+    for options, own in (((), True), (("--no-new-keyring",), False)):
+        container = unique_id()
+        result = boxes.runtime.run(container, boxes.bundle(config), *options, check=True)
+        assert (f"_ses.{container}" in result.stdout) == own
