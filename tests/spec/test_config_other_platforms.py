@@ -125,3 +125,63 @@ def test_solaris():
 def test_mounts_elsewhere_are_absolute(platform):
     document = changed("/mounts/-", {"destination": "relative"})
     assert refused(document, platform) == {"/mounts/1/destination"}
+
+
+@pytest.mark.parametrize(
+    ("pointer", "sound", "wrong"),
+    [
+        pytest.param(pointer, sound, wrong, marks=pytest.mark.spec(anchor), id=pointer)
+        for anchor, pointer, sound, wrong in (
+            ("config-windows.md#configWindowsLayerFolders", "/windows/layerFolders", ["C:\\a", "C:\\b"], "C:\\a"),
+            (
+                "config-windows.md#configWindowsDevices",
+                "/windows/devices",
+                [{"id": "x", "idType": "class"}],
+                [{"id": 1}],
+            ),
+            ("config-windows.md#configWindowsMemory", "/windows/resources/memory", {"limit": 2097152}, {"limit": "2M"}),
+            ("config-windows.md#configWindowsCpu", "/windows/resources/cpu", {"maximum": 5000}, {"maximum": 10_001}),
+            ("config-windows.md#configWindowsStorage", "/windows/resources/storage", {"iops": 50}, {"iops": -1}),
+            ("config-windows.md#configWindowsCredentialSpec", "/windows/credentialSpec", {"any": {"thing": 1}}, 1),
+            ("config-windows.md#configWindowsServicing", "/windows/servicing", True, "yes"),
+            (
+                "config-windows.md#configWindowsIgnoreFlushesDuringBoot",
+                *("/windows/ignoreFlushesDuringBoot", True, "yes"),
+            ),
+            (
+                "config-windows.md#configWindowsHyperV",
+                "/windows/hyperv",
+                {"utilityVMPath": "C:\\vm"},
+                {"utilityVMPath": 1},
+            ),
+            ("config.md#configWindowsUser", "/process/user/username", "containeradministrator", 1),
+            ("config.md#configZOSProcess", "/process/noNewPrivileges", True, "yes"),
+            ("config-zos.md#ZOSContainerConfiguration", "/zos", {"namespaces": [{"type": "ipc"}]}, []),
+            ("config-freebsd.md#FreeBSDContainerConfiguration", "/freebsd", {"jail": {}}, "jail"),
+            ("config-solaris.md#configSolarisMilestone", "/solaris/milestone", "svc:/milestone/container:default", 1),
+            ("config-solaris.md#configSolarisLimitpriv", "/solaris/limitpriv", "default", ["default"]),
+            ("config-solaris.md#configSolarisMaxShmMemory", "/solaris/maxShmMemory", "512m", "much"),
+            ("config-solaris.md#configSolarisCappedCpu", "/solaris/cappedCPU", {"ncpus": "8"}, {"ncpus": "x"}),
+            (
+                "config-solaris.md#configSolarisCappedMemory",
+                "/solaris/cappedMemory",
+                {"physical": "512m"},
+                {"swap": "x"},
+            ),
+            ("config-solaris.md#configSolarisNetwork", "/solaris/anet", [{"linkname": "net0"}], [{"linkname": 1}]),
+            (
+                "config-solaris.md#configSolarisAutomaticNetwork",
+                *("/solaris/anet", [{"linkname": "net0", "lowerLink": "net2", "macProtect": "ip-nospoof"}], {}),
+            ),
+        )
+    ],
+)
+def test_what_is_of_other_platforms_is_read_and_checked_here(pointer, sound, wrong):
+    def document(value):
+        made = changed(pointer, value)
+        if "windows" in made:
+            made["windows"].setdefault("layerFolders", ["C:\\layer"])
+        return made
+
+    assert refused(document(sound)) == set()
+    assert any(where.startswith(pointer) for where in refused(document(wrong)))
