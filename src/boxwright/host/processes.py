@@ -25,7 +25,10 @@ def start_time(pid: int) -> int:
 
 
 def open_pidfd(pid: int, started: int) -> int:
-    """A pidfd of the process that had this pid at `started`; -1 if it is gone. The caller owns it."""
+    """A pidfd of the process that had this pid at `started`; -1 if it is gone. The caller owns it.
+
+    0 for `started` is a process that had ended before anybody could note its start.
+    """
     try:
         fd = os.pidfd_open(pid)
     except ProcessLookupError:
@@ -34,7 +37,7 @@ def open_pidfd(pid: int, started: int) -> int:
         if error.errno == errno.EINVAL:  # not a thread group leader: the pid was taken by a thread
             return -1
         raise HostError(f"open a pidfd of process {pid}", error.errno or 0) from None
-    if started and start_time(pid) != started:
+    if not started or start_time(pid) != started:
         os.close(fd)
         return -1
     return fd

@@ -208,8 +208,8 @@ class Container:
         return kind in self.facts.get("hooks", (kind,))
 
     def alive(self) -> bool:
-        """Whether the init lives."""
-        return bool(self.pid) and start_time(self.pid) == self.started_at
+        """Whether the init lives. One that had ended before its start time could be noted has none."""
+        return bool(self.pid and self.started_at) and start_time(self.pid) == self.started_at
 
     def maker_lives(self) -> bool:
         """Whether the process that created it is still there."""
