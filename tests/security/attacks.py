@@ -51,6 +51,12 @@ def wait_for(what: Callable[[], object], seconds: float = 20) -> None:
         time.sleep(0.005)
 
 
+def our_groups() -> list[str]:
+    """The directories of all control groups of this session's containers (see `default_config`)."""
+    mark = f"/boxwright-tests-{os.getpid()}"
+    return [directory for directory, _, _ in os.walk("/sys/fs/cgroup") if mark in directory]
+
+
 def with_capabilities(config: Json, names: list[str]) -> Json:
     """The configuration with exactly these capabilities, none of them inheritable."""
     config["process"]["capabilities"] = dict.fromkeys(("bounding", "effective", "permitted"), names)

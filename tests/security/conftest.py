@@ -1,11 +1,13 @@
 """What the attacks share: the hostile program, a root with it, and processes beside a test."""
 
+import os
 import shutil
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from attacks import our_groups
 
 import lacks
 from fixtures_roots import copy_root
@@ -30,6 +32,14 @@ def hostile_root(tmp_path_factory: pytest.TempPathFactory, busybox_root: Path, a
     copy_root(busybox_root, path)
     shutil.copy2(attacker, path / "bin/attacker")
     return path
+
+
+@pytest.fixture(autouse=True)
+def _no_shared_parents() -> Iterator[None]:
+    """Of two boxes at once, the one that made their groups' parent may be the first to go, and leaves it."""
+    yield
+    for directory in reversed(our_groups()):
+        os.rmdir(directory)
 
 
 @pytest.fixture

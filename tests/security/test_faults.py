@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from attacks import one_line_error
+from attacks import one_line_error, our_groups
 
 import lacks
 from fixtures_runtime import BundleFactory, Json, Runtime, default_config
@@ -103,7 +103,7 @@ def _left(boxwright: Runtime, known: set[int]) -> list[str]:
     """What a container has left: processes, state, control groups, mounts."""
     left = kill_descendants(known)
     left += boxwright.ids()
-    left += [directory for directory, _, _ in os.walk("/sys/fs/cgroup") if directory.endswith(f"/{BOX}")]
+    left += our_groups()
     mounts = Path("/proc/self/mountinfo").read_text().splitlines()
     return left + [line for line in mounts if str(boxwright.directory) in line]
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from attacks import ALL_CAPABILITIES, wait_for, with_capabilities
+from attacks import ALL_CAPABILITIES, our_groups, wait_for, with_capabilities
 
 from fixtures_runtime import BundleFactory, Json, Runtime, default_config
 from processes import descendants, kill_descendants
@@ -30,7 +30,7 @@ def flooding(*words: str, **resources: Json) -> Json:
 @pytest.fixture
 def flooded(boxwright: Runtime) -> Iterator[Runtime]:
     """The command; at the end the box is deleted in time, and the machine is as before."""
-    known, cgroups = set(descendants(os.getpid())), set(_cgroups())
+    known = set(descendants(os.getpid()))
     yield boxwright
     began = time.monotonic()
     deleted = boxwright.delete(BOX, "--force")
@@ -38,30 +38,18 @@ def flooded(boxwright: Runtime) -> Iterator[Runtime]:
     assert deleted.stderr == ""
     assert took < DELETE_SECONDS
     assert kill_descendants(known) == []
-    assert set(_cgroups()) <= cgroups
+    assert our_groups() == []
     assert boxwright.ids() == []
     assert str(boxwright.directory) not in Path("/proc/self/mountinfo").read_text()
-
-
-def _cgroups() -> list[str]:
-    """Groups of this module's boxes."""
-    return [directory for directory, _, _ in os.walk("/sys/fs/cgroup") if f"/{BOX}" in directory]
 
 
 def test_a_fork_bomb_is_bounded_and_deleted(flooded: Runtime, bundle: BundleFactory, hostile_root: Path) -> None:
     """Denial of service: a fork bomb fills its own pids limit and no more, and is killed as a whole."""
     flooded.create(BOX, bundle(flooding("fork-bomb"), root=hostile_root))
     flooded.start(BOX)
-    tasks = _group_file("pids", "pids.current")
+    tasks = next(path for path in (Path(group, "pids.current") for group in reversed(our_groups())) if path.exists())
     wait_for(lambda: int(tasks.read_text()) >= 99)
     assert int(tasks.read_text()) <= 100
-
-
-def _group_file(controller: str, name: str) -> Path:
-    """A file of the box's group, wherever the caller's own group is."""
-    found = [Path(d, name) for d, _, _ in os.walk(f"/sys/fs/cgroup/{controller}") if d.endswith(f"/{BOX}")]
-    found += [Path(d, name) for d, _, _ in os.walk("/sys/fs/cgroup") if not found and d.endswith(f"/{BOX}")]
-    return found[0]
 
 
 def test_a_memory_bomb_dies_of_its_own_limit(flooded: Runtime, bundle: BundleFactory, hostile_root: Path) -> None:

@@ -44,6 +44,7 @@ class _Create:
 
     def compile(self) -> "Plan":
         b = self._b
+        b.add(ops.OUTER, ops.DieWithParent())  # or it makes what a `delete` meanwhile has removed
         rootfs = Rootfs(b, self._config, self._facts, self._request)
         mounts = Mounts(b, self._config, self._facts, self._request, rootfs.slot)
         proc = b.slot()
