@@ -51,12 +51,16 @@ OF_THE_MACHINE = frozenset(
 HOST_SECRETS = (
     "/etc/gshadow",
     "/etc/gshadow-",
+    "/etc/krb5.keytab",
+    "/etc/NetworkManager/system-connections",
+    "/etc/security/opasswd",
     "/etc/shadow",
     "/etc/shadow-",
     "/etc/ssh/ssh_host_ecdsa_key",
     "/etc/ssh/ssh_host_ed25519_key",
     "/etc/ssh/ssh_host_rsa_key",
     "/etc/ssl/private",
+    "/var/spool/cron",
 )
 HOST_PRIVATE = ("/home", "/root")
 
