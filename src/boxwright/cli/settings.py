@@ -46,7 +46,7 @@ ROOT_COMMAND = Command(
         ),
         Flag(
             "rootless",
-            "go on where the cgroups of this user cannot be made: `true`, `false` or `auto`",
+            "accepted as runc has it; what the user may do decides: `true`, `false` or `auto`",
             TEXT,
             value="WHEN",
             default="auto",
