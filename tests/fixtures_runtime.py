@@ -44,7 +44,7 @@ def default_config(*args: str, **changes: object) -> Json:
         "mounts": default_mounts(),
         "linux": {
             # by its id alone a container would meet those of other test runs on the machine
-            "cgroupsPath": f"boxwright-tests-{os.getpid()}/{next(_numbers)}",
+            "cgroupsPath": f"boxwright-tests-{os.getpid()}-{next(_numbers)}",
             "resources": {"devices": [{"allow": False, "access": "rwm"}]},
             "namespaces": [{"type": kind} for kind in NAMESPACES],
             "maskedPaths": [*(f"/proc/{name}" for name in MASKED), "/sys/firmware"],

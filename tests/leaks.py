@@ -22,6 +22,7 @@ SETTLE_SECONDS = 3.0
 OURSELVES = os.getpid()
 
 # as runtimes, engines and Python's tempfile name them; others work in /tmp too
+OUR_GROUPS = r"/(box|bw-|c\d|cli-|conmon|crun|default|libpod|system-|test)"
 OUR_TEMPORARIES = r"tmp|.*(boxwright|runc|crun|container|podman|bundle)"
 
 Snapshot = dict[str, frozenset[str]]
@@ -68,11 +69,26 @@ def _mounts() -> Iterator[str]:
 
 
 def _cgroups() -> Iterator[str]:
-    """A group in which somebody else's processes live is theirs."""
+    """A group in which somebody else's processes live is theirs, and so may be what stands beside our own group:
+    whoever made that one makes others. Of those only what is named like ours counts.
+    """
     ours = set(descendants(os.getpid()))
-    for directory, _, files in os.walk("/sys/fs/cgroup"):
-        if "cgroup.procs" in files and _members(directory) <= ours:
+    groups = {
+        directory: _members(directory)
+        for directory, _, files in os.walk("/sys/fs/cgroup")
+        if "tasks" in files or "cgroup.procs" in files
+    }
+    own = [directory for directory, members in groups.items() if os.getpid() in members]
+    beside = [os.path.dirname(path) for path in own if not os.path.ismount(path)]
+    for directory, members in groups.items():
+        if members <= ours and not any(_is_others(directory, parent) for parent in beside):
             yield directory
+
+
+def _is_others(directory: str, parent: str) -> bool:
+    if os.path.ismount(parent) or not directory.startswith(f"{parent}/"):
+        return False
+    return re.search(OUR_GROUPS, directory[len(parent) :]) is None
 
 
 def _members(group: str) -> set[int]:

@@ -31,6 +31,8 @@ DIFFERENCES = {
         "dev",
         "/dev/null",
     ): "config-linux.md#configLinuxDefaultDevices: null.4 has it owned by root, not the user",
+    ("runc", "status", "SigIgn"): "runtime.md#runtimeStart: what the caller ignores is not the program's to inherit",
+    ("crun", "status", "SigIgn"): "runtime.md#runtimeStart: what the caller ignores is not the program's to inherit",
     ("crun", "dev", "/dev/ptmx"): "config-linux.md#configLinuxDefaultDevices: a link or a bind mount",
 }
 
