@@ -23,7 +23,6 @@ def flooding(*words: str, **resources: Json) -> Json:
     """A box that runs the hostile program, with a limit of 100 tasks and others."""
     config = default_config("/bin/attacker", *words)
     config["linux"]["resources"].update({"pids": {"limit": 100}}, **resources)
-    del config["linux"]["cgroupsPath"]  # its groups are looked for by its id
     return config
 
 
