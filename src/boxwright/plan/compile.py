@@ -1,5 +1,6 @@
 """compile(Config, HostFacts, Request) -> Plan: the whole of a create, as data."""
 
+from boxwright.errors import UnsupportedError
 from boxwright.plan import cgroups, ops
 from boxwright.plan.builder import Builder
 from boxwright.plan.cgroup_layout import CgroupEntry
@@ -46,6 +47,8 @@ class _Create:
         b = self._b
         b.add(ops.OUTER, ops.DieWithParent())  # or it makes what a `delete` meanwhile has removed
         rootfs = Rootfs(b, self._config, self._facts, self._request)
+        if not rootfs.own_mounts:
+            self._refuse_mounts()
         mounts = Mounts(b, self._config, self._facts, self._request, rootfs.slot)
         proc = b.slot()
         process = None
@@ -70,6 +73,20 @@ class _Create:
         rootfs.compile_pivot()
         self._program(process)
         return b.build()
+
+    def _refuse_mounts(self) -> None:
+        """Without a mount namespace whatever is mounted for the container would be the host's, and stay there."""
+        root, linux = self._config.root, self._linux
+        for wanted, pointer in (
+            (self._config.mounts, "/mounts"),
+            (linux and linux.masked_paths, "/linux/maskedPaths"),
+            (linux and linux.readonly_paths, "/linux/readonlyPaths"),
+            (root and root.readonly, "/root/readonly"),
+            (self._request.root.stage, "/root"),
+        ):
+            if wanted:
+                why = "the container has no mount namespace, so it would be mounted on the host"
+                raise UnsupportedError(pointer, "linux", why, hint='add {"type": "mount"} to linux.namespaces')
 
     def _groups(self) -> "CgroupEntry":
         """Make the cgroups, and find out how the init enters them."""
