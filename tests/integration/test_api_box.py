@@ -33,6 +33,14 @@ def test_programs_share_the_box(box):
     assert box.exec(["sh", "-c", "echo $$"]).stdout != b"1\n"
 
 
+def test_the_time_of_a_program_is_its_whole_time(box):
+    """Also of one that is over before its caller hears that it runs."""
+    for argv in (["sleep", "0.05"], ["sh", "-c", "i=0; while [ $i -lt 2000 ]; do i=$((i+1)); done"]):
+        usage = box.exec(argv).usage
+        assert 0 < usage.cpu_s <= usage.wall_s + 0.01  # the kernel may count in ticks
+    assert box.exec(["sleep", "0.05"]).usage.wall_s >= 0.05
+
+
 def test_exec_takes_over_what_is_not_said(where):
     with boxwright.Box(env={"A": "1", "B": "2"}, cwd="/mnt", user=5, **where) as box:
         script = "echo $A $B $(pwd) $(id -u)"

@@ -1,6 +1,7 @@
 """The `linux` box for the library: namespaces, control groups and filters of the host's kernel."""
 
 from _thread import allocate_lock
+from time import monotonic
 
 from boxwright.api.boxes import prepare
 from boxwright.api.program import Program
@@ -143,6 +144,7 @@ class _Making:
         self._box = box
         self._creation = creation
         self._making = making
+        self._started_s = monotonic()
 
     def fileno(self) -> int:
         return self._making.fileno()
@@ -152,7 +154,7 @@ class _Making:
         if outcome is None:
             return None
         run_poststart(self._creation.container, self._creation.config)
-        return Program(outcome.pid, outcome.terminal)
+        return Program(outcome.pid, self._started_s, outcome.terminal)
 
     def __enter__(self) -> "Self":
         return self
@@ -169,13 +171,14 @@ class _Joining:
 
     def __init__(self, joining: "Joining") -> None:
         self._joining = joining
+        self._started_s = monotonic()
 
     def fileno(self) -> int:
         return self._joining.fileno()
 
     def step(self) -> Program | None:
         outcome = self._joining.step()
-        return None if outcome is None else Program(outcome.pid, outcome.terminal)
+        return None if outcome is None else Program(outcome.pid, self._started_s, outcome.terminal)
 
     def __enter__(self) -> "Self":
         return self

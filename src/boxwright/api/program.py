@@ -35,13 +35,16 @@ class Ending(Record):
 
 
 class Program:
-    """Safe to use from several threads. `terminal` is its terminal's master (owned), -1 for none."""
+    """Safe to use from several threads. `terminal` is its terminal's master (owned), -1 for none.
 
-    def __init__(self, pid: int, terminal: int = -1) -> None:
+    `started_s` is when its start was begun (time.monotonic): it may have ended before we hear that it runs.
+    """
+
+    def __init__(self, pid: int, started_s: float, terminal: int = -1) -> None:
         self.pid = pid
         self.terminal = terminal
         self.ending: Ending | None = None
-        self._started_s = monotonic()
+        self._started_s = started_s
         self._lock = allocate_lock()
         self._pidfd = -1
         self._pidfd = os.pidfd_open(pid)
