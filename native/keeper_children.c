@@ -237,9 +237,8 @@ static void note_end(struct keeper *me, pid_t pid, int status)
             continue;
         char *detail = begin_detail(child->name);
         add_number(detail, " status ", status);
-        /* What it has sent may still be there to be read. */
-        enum { GRACE_MS = 50 };
-        end_after(me, GRACE_MS, GUEST_LOST, detail);
+        me->lost_child = detail;
+        lose_guest(me);
     }
 }
 
