@@ -225,7 +225,7 @@ def test_create_goes_and_start_comes(keep):
 def test_a_creator_that_is_gone_before_ready_takes_all_with_it(keep):
     keeper = keep()
     client = keeper.connect()
-    client.send_plan(plan_of([ops.Clone(0)], (), [ops.Await(0)]), INIT)
+    client.send_plan(plan_of([ops.Clone(0), ops.Await(ops.INIT)], (), [ops.Await(ops.OUTER)]), INIT)
     client.until(REPORT)
     client.socket.close()
     assert keeper.wait() == 137
