@@ -3,6 +3,7 @@
 import os
 
 from boxwright.api.recipe import binds, resources, rlimits
+from boxwright.boxes.require import ISOLATION_ANNOTATION
 from boxwright.errors import HostError, UsageError
 from boxwright.spec.decode import decode
 from boxwright.spec.jsontext import encode_json, parse_json
@@ -51,6 +52,8 @@ def _changed(data: bytes, options: "BoxOptions", *, groups: bool) -> "JSON":
         document["root"] = {**_object(document, "root"), "readonly": True}
     if options.binds:
         document["mounts"] = [*_list(document, "mounts"), *binds(options)]
+    if options.isolation != "linux":
+        document["annotations"] = {**_object(document, "annotations"), ISOLATION_ANNOTATION: options.isolation}
     _change_process(document, options, groups=groups)
     _change_linux(document, options, groups=groups)
     return document

@@ -5,6 +5,7 @@ It is a config.json like any other: it is decoded, validated and compiled as one
 
 import os
 
+from boxwright.boxes.require import ISOLATION_ANNOTATION
 from boxwright.errors import UsageError
 from boxwright.plan.mounts import INIT_SYSTEM_ANNOTATION
 from boxwright.spec.constants import CAPABILITY_NAMES, OCI_VERSION_MAX
@@ -88,7 +89,7 @@ class Recipe:
             "process": self._process(),
             "mounts": self._mounts(),
             "linux": self._linux(),
-            "annotations": {INIT_SYSTEM_ANNOTATION: "true"} if options.init_system else {},
+            "annotations": annotations(options),
         }
 
     def _process(self) -> "JSON":
@@ -177,6 +178,14 @@ class Recipe:
     def _resources(self) -> "JSON":
         devices: JSON = {"devices": [{"allow": False, "access": "rwm"}]} if self._privileged else {}
         return {**devices, **resources(self._options, groups=self._groups)}
+
+
+def annotations(options: "BoxOptions") -> dict[str, str]:
+    """What is asked for that the standard has no property for."""
+    found = {INIT_SYSTEM_ANNOTATION: "true"} if options.init_system else {}
+    if options.isolation != "linux":
+        found[ISOLATION_ANNOTATION] = options.isolation
+    return found
 
 
 def resources(options: "BoxOptions", *, groups: bool) -> "JSON":

@@ -184,11 +184,47 @@ _ROWS: tuple[tuple[str, str, Support], ...] = (
 )
 
 
+_HOST_KERNEL = Support(UNSUPPORTED, "it is the host kernel's")
+# what the vm box makes of a property, where that is something else than what the linux box does
+_VM: dict[str, Support] = {
+    "mounts[].type": _needs("whatever filesystem the guest's kernel has"),
+    "mounts[].options.idmap": Support(UNSUPPORTED, "the files come to the guest by another mount"),
+    "mounts[].options.ridmap": Support(UNSUPPORTED, "the files come to the guest by another mount"),
+    "mounts[].uidMappings": Support(UNSUPPORTED, "the files come to the guest by another mount"),
+    "mounts[].gidMappings": Support(UNSUPPORTED, "the files come to the guest by another mount"),
+    "process.apparmorProfile": _HOST_KERNEL,
+    "process.selinuxLabel": _HOST_KERNEL,
+    "process.rlimits": _YES,
+    "process.oomScoreAdj": _needs("in the guest"),
+    "hooks.createContainer": Support(UNSUPPORTED, "its program is the host's, its namespaces are the guest's"),
+    "linux.namespaces": _partial("made in the guest; only one of the network can be joined by its path"),
+    "linux.uidMappings": _needs("the ids that the machine has on the host; in the guest they are the container's"),
+    "linux.gidMappings": _needs("the ids that the machine has on the host; in the guest they are the container's"),
+    "linux.devices": _needs("of the guest's kernel"),
+    "linux.netDevices": _HOST_KERNEL,
+    "linux.resources.devices": _needs("in the guest; the machine itself has no device of the host but /dev/kvm"),
+    "linux.resources.memory": _needs("the limit is the machine's memory too"),
+    "linux.resources.cpu": _needs("in the guest, and of the machine on the host"),
+    "linux.resources.blockIO": _needs("of the machine on the host"),
+    "linux.resources.hugepageLimits": _HOST_KERNEL,
+    "linux.resources.network": _HOST_KERNEL,
+    "linux.resources.rdma": _HOST_KERNEL,
+    "linux.resources.unified": _needs("in the guest, which has cgroup v2"),
+    "linux.intelRdt": _HOST_KERNEL,
+    "linux.seccomp": _partial("no `listenerPath`: the descriptor cannot leave the guest"),
+    "linux.mountLabel": _HOST_KERNEL,
+    "vm": _YES,
+}
+
+
 def rows() -> tuple[Row, ...]:
     """The table, in the order of the standard."""
     # what `require` refuses is told from its own table, so that the two cannot differ
     refused = {field: Support(UNSUPPORTED, why) for field, why in FOREIGN_SECTIONS}
-    return tuple(Row(prop, anchor, refused.get(prop, linux), _LATER, _LATER) for prop, anchor, linux in _ROWS)
+    in_guest = {**refused, **_VM}
+    return tuple(
+        Row(prop, anchor, refused.get(prop, linux), in_guest.get(prop, linux), _LATER) for prop, anchor, linux in _ROWS
+    )
 
 
 def row_of(prop: str) -> Row | None:

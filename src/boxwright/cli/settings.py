@@ -1,8 +1,10 @@
 """The flags before the command: which containers, which cgroup driver, where to log."""
 
 import os
+import sys
 
 from boxwright._record import Record
+from boxwright.boxes.require import BOXES
 from boxwright.cli.log import FORMATS, LEVELS, Log
 from boxwright.cli.options import TEXT, Command, Flag
 from boxwright.errors import UsageError
@@ -51,6 +53,13 @@ ROOT_COMMAND = Command(
             value="WHEN",
             default="auto",
         ),
+        Flag(
+            "isolation",
+            "the kind of every box: `linux` or `vm`",
+            TEXT,
+            value="BOX",
+            default="by the command's name (`boxwright-vm`), or as each configuration asks",
+        ),
         Flag("criu", "the CRIU program for `checkpoint` and `restore`", TEXT, value="PROGRAM", default="criu"),
         Flag("version", "print the version", short="v"),
         Flag("help", "print this help", short="h"),
@@ -69,12 +78,13 @@ class Globals(Record):
     cgroup_manager: str = "cgroupfs"
     rootless: bool | None = None
     criu: str = "criu"
+    isolation: str = ""
 
     def runtime(self) -> "Runtime":
         """The scope that the flags name."""
         from boxwright.runtime.context import Runtime
 
-        return Runtime(self.root, cgroup_driver=self.cgroup_manager, log=self.log)
+        return Runtime(self.root, cgroup_driver=self.cgroup_manager, log=self.log, isolation=self.isolation)
 
 
 def globals_from(options: "Options") -> Globals:
@@ -89,7 +99,15 @@ def globals_from(options: "Options") -> Globals:
         cgroup_manager="systemd" if options.switch("systemd-cgroup") else manager,
         rootless=_rootless(options.text("rootless")),
         criu=options.text("criu", "criu"),
+        isolation=options.choice("isolation", BOXES, _by_name(sys.argv[0])),
     )
+
+
+def _by_name(program: str) -> str:
+    """The kind of box that the name of the command says: an engine knows a runtime by its path alone."""
+    name = os.path.basename(program)
+    box = name.removeprefix("boxwright-")
+    return box if name != box and box in BOXES else ""
 
 
 def _root(path: str) -> str:

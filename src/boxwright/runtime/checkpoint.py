@@ -13,7 +13,7 @@ from boxwright.plan.cgroup_layout import CGROUPFS
 from boxwright.plan.criu import Outside, mount_sources, outside_mounts
 from boxwright.plan.namespaces import find
 from boxwright.runtime.containers import PAUSED, RUNNING, Container
-from boxwright.runtime.create import Creation
+from boxwright.runtime.create import Creation, creation_for
 from boxwright.runtime.criu_command import DUMP_LOG, RESTORE_LOG, dump_command, restore_command
 from boxwright.runtime.delete import remove
 from boxwright.runtime.documents import root_path
@@ -124,7 +124,7 @@ def restore(runtime: "Runtime", container_id: str, options: "RestoreOptions") ->
     """
     outside = _kept(options.criu.image_path)
     create_options = CreateOptions(options.bundle, pid_file=options.pid_file, no_pivot=options.no_pivot)
-    with Creation(runtime, container_id, create_options) as creation:
+    with creation_for(runtime, container_id, create_options) as creation:
         try:
             _refuse_restore(creation.config)
             criu.check(options.criu.program)

@@ -207,6 +207,11 @@ class Container:
         """Whether the configuration may have hooks of this kind: for who would read it for nothing else."""
         return kind in self.facts.get("hooks", (kind,))
 
+    @property
+    def in_machine(self) -> bool:
+        """Whether it is in a virtual machine: then its process here is the keeper of that."""
+        return self.facts.get("isolation") == "vm"
+
     def alive(self) -> bool:
         """Whether the init lives. One that had ended before its start time could be noted has none."""
         return bool(self.pid and self.started_at) and start_time(self.pid) == self.started_at
@@ -222,6 +227,8 @@ class Container:
             return CREATING if self.maker_lives() else STOPPED
         if not self.alive():
             return STOPPED
+        if self.in_machine and "guestPid" not in self.facts:
+            return CREATING
         if os.path.lexists(self.path("gate")):
             return CREATED
         if frozen and self._frozen():

@@ -4,6 +4,7 @@ import os
 from _socket import socket
 from time import gmtime, strftime, time_ns
 
+from boxwright.boxes.require import isolation_of
 from boxwright.errors import HookError
 from boxwright.host import facts as host_facts
 from boxwright.host.cgroup_probe import inspect
@@ -54,22 +55,36 @@ def create(runtime: "Runtime", container_id: str, options: "CreateOptions") -> i
     Raises ConfigError, UnsupportedError, ExistsError, UsageError, HostError or HookError, and leaves nothing behind
     then.
     """
-    with Creation(runtime, container_id, options) as creation:
+    with creation_for(runtime, container_id, options) as creation:
         require_holder(creation.config, options)
         return creation.create().pid
+
+
+def creation_for(
+    runtime: "Runtime", container_id: str, options: "CreateOptions", document: bytes | None = None
+) -> "Creation":
+    """The creation of the kind of box that the configuration (of the bundle, or the `document` given) asks for."""
+    if document is None:
+        document = read_document(options)
+    config = checked(runtime, document)
+    if isolation_of(config, runtime.isolation) == "vm":
+        from boxwright.runtime.vm.create import MachineCreation
+
+        return MachineCreation(runtime, container_id, options, document, config)
+    return Creation(runtime, container_id, options, document, config)
 
 
 class Creation:
     """One create or run under way. What it made is undone if it fails."""
 
     def __init__(
-        self, runtime: "Runtime", container_id: str, options: "CreateOptions", document: bytes | None = None
+        self, runtime: "Runtime", container_id: str, options: "CreateOptions", document: bytes, config: "Config"
     ) -> None:
-        """Load and check the configuration (of the bundle, or the `document` given) and take the id."""
+        """Take the id for a container of this `config`, which was checked, and is what the `document` says."""
         self.runtime = runtime
         self.options = options
-        self._document = read_document(options) if document is None else document
-        self.config = with_listen_fds(checked(runtime, self._document))
+        self._document = document
+        self.config = with_listen_fds(config)
         self.preserve_fds = options.preserve_fds + listen_fds()
         self._root: RootSource | None = None
         self.templated = False  # the id is one that `templates` can put in place of another

@@ -2,7 +2,7 @@
 
 import os
 
-from boxwright.boxes.require import require
+from boxwright.boxes.require import isolation_of, require
 from boxwright.errors import ConfigError, HostError, Problem, UsageError
 from boxwright.host.seccomp_cache import default_program, program_for
 from boxwright.spec.decode import decode
@@ -42,7 +42,7 @@ def checked(runtime: "Runtime", document: bytes) -> "Config":
         known = _known[document] = (config, warnings)
     for warning in known[1]:
         runtime.warn(warning)
-    require(known[0])
+    require(known[0], isolation_of(known[0], runtime.isolation))
     return known[0]
 
 

@@ -58,7 +58,11 @@ def begin_process(container: Container, options: "ExecOptions", stdio: "Sequence
     if pidfd < 0:
         raise StateError(container.id, container.status(), RUNNING)
     try:
-        return _begin(container, options, pidfd, stdio)
+        if container.in_machine:
+            return _begin_proxy(container, options, pidfd, stdio)
+        config = container.config()
+        seccomp = filter_program(container.runtime, config, container.facts.get("defaultSeccomp"))
+        return _begin(container, options, pidfd, stdio, config, seccomp)
     finally:
         os.close(pidfd)
 
@@ -102,14 +106,30 @@ def _check_state(container: Container, *, ignore_paused: bool) -> None:
     raise StateError(container.id, status, RUNNING, hint=hint)
 
 
-def _begin(container: Container, options: "ExecOptions", pidfd: int, stdio: "Sequence[int]") -> Joining:
-    runtime, config = container.runtime, container.config()
+def _begin_proxy(container: Container, options: "ExecOptions", pidfd: int, stdio: "Sequence[int]") -> Joining:
+    """The process is started in the guest; what stands for it here is its proxy, in the jail of the machine."""
+    from boxwright.runtime.vm.exec import begin_in_guest, jail_filter, jail_of, proxy
+
+    with begin_in_guest(container, options) as client:
+        options = options.replace(process=proxy(options.process), preserve_fds=1)
+        stdio = (*(stdio or (0, 1, 2)), client.fileno())
+        return _begin(container, options, pidfd, stdio, jail_of(container), jail_filter(container))
+
+
+def _begin(
+    container: Container,
+    options: "ExecOptions",
+    pidfd: int,
+    stdio: "Sequence[int]",
+    config: "Config",
+    seccomp: bytes,
+) -> Joining:
     placement = placement_for_exec(container.placement, container.pid, options.cgroup)
     request = JoinRequest(
         container_id=container.id,
         pid=container.pid,
         groups=tuple((group.version, group.path) for group in placement.groups),
-        seccomp=filter_program(runtime, config, container.facts.get("defaultSeccomp")),
+        seccomp=seccomp,
         console=bool(options.console_socket),
         preserve_fds=options.preserve_fds,
         resctrl=container.resctrl("joined"),

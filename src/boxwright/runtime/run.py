@@ -3,7 +3,7 @@
 import os
 
 from boxwright.runtime.containers import Container
-from boxwright.runtime.create import Creation
+from boxwright.runtime.create import Creation, creation_for
 from boxwright.runtime.delete import remove
 from boxwright.runtime.documents import require_holder
 from boxwright.runtime.start import run_poststart
@@ -20,7 +20,7 @@ def run(runtime: "Runtime", container_id: str, options: "RunOptions", document: 
     Returns its exit status (128 + the signal if it was killed by one), 0 at once if `options.detach`. In the
     foreground signals are passed on to it, and it is deleted afterwards unless `options.keep`.
     """
-    with Creation(runtime, container_id, options, document) as creation:
+    with creation_for(runtime, container_id, options, document) as creation:
         return finish_run(creation, options)
 
 
