@@ -7,6 +7,7 @@ import os
 
 from boxwright.boxes.require import ISOLATION_ANNOTATION
 from boxwright.errors import UsageError
+from boxwright.host.subids import id_mappings, system_mappings
 from boxwright.plan.mounts import INIT_SYSTEM_ANNOTATION
 from boxwright.spec.constants import CAPABILITY_NAMES, OCI_VERSION_MAX
 from boxwright.spec.default import MASKED_PATHS, PATH, READONLY_PATHS
@@ -222,37 +223,6 @@ def capabilities_of(options: "BoxOptions") -> tuple[str, ...]:
     if not options.init_system:
         return CAPABILITIES
     return tuple(name for name in CAPABILITY_NAMES if name not in OF_THE_MACHINE)
-
-
-def system_mappings() -> "tuple[list[dict[str, int]], list[dict[str, int]]]":
-    """65536 ids that no user has, at random from the range that is set aside for containers (systemd, UIDS-GIDS)."""
-    first, last = 0x00080000, 0x6FFF0000
-    host_id = first + int.from_bytes(os.urandom(4), "little") % ((last - first) // 65536) * 65536
-    mapping = [{"containerID": 0, "hostID": host_id, "size": 65536}]
-    return mapping, mapping
-
-
-def id_mappings() -> "tuple[list[dict[str, int]], list[dict[str, int]]]":
-    """The caller as root, with the subordinate ids that it has and the tools can map (subuid(5), newuidmap(1))."""
-    from boxwright.host.subids import mappings, subordinate
-
-    uid, gid = os.geteuid(), os.getegid()
-    uids, gids = [], []
-    if os.access("/usr/bin/newuidmap", os.X_OK) and os.access("/usr/bin/newgidmap", os.X_OK):
-        name = _user_name(uid)
-        uids, gids = subordinate("/etc/subuid", uid, name), subordinate("/etc/subgid", uid, name)
-    if not uids or not gids:
-        uids, gids = [], []
-    return mappings(uid, uids), mappings(gid, gids)
-
-
-def _user_name(uid: int) -> str:
-    import pwd
-
-    try:
-        return pwd.getpwuid(uid).pw_name
-    except KeyError:
-        return str(uid)
 
 
 def _mount(destination: str, kind: str, source: str, *options: str) -> "JSON":

@@ -84,7 +84,7 @@ class MachineCreation(Creation):
         self.container.keep_config(self.asked)
 
     def _request(self, placement: "CgroupPlacement", site: "CgroupSite", root: RootSource, *, gate: bool) -> Request:
-        request = super()._request(placement, site, root, gate=False)
+        request = super()._request(placement, site, root, gate=gate)
         return request.replace(seccomp=self._jail_filter, preserve_fds=self.preserve_fds)
 
     def guest_request(self, placement: "CgroupPlacement", *, gate: bool) -> Request:

@@ -1,0 +1,192 @@
+"""What a machine is put together of before its jail is made: kernel, shared files, sockets, and who gets which."""
+
+import os
+from _socket import AF_UNIX, SOCK_CLOEXEC, SOCK_STREAM, socket, socketpair
+
+from boxwright.boxes.vm import jail
+from boxwright.boxes.vm.accel import choose, tsc_khz
+from boxwright.boxes.vm.cache import Cache
+from boxwright.boxes.vm.client import listen
+from boxwright.boxes.vm.hypervisor import Qemu
+from boxwright.boxes.vm.initramfs import make_initramfs
+from boxwright.boxes.vm.kernels import boot_image, find_kernel
+from boxwright.boxes.vm.machine import Child, MachineSpec, Share, encode_machine
+from boxwright.boxes.vm.shares import make_shares
+from boxwright.host import facts as host_facts
+from boxwright.host.spawn import helper_path
+from boxwright.host.subids import id_mappings, system_mappings
+from boxwright.plan.encode import encode
+from boxwright.runtime.documents import root_path
+from boxwright.runtime.vm.lost import CONSOLE, STATUS
+from boxwright.runtime.vm.size import machine_memory_bytes, machine_vcpus
+from boxwright.spec.types import IDMapping, Mount
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from boxwright.plan.request import RootSource
+    from boxwright.runtime.containers import Container
+    from boxwright.spec.types import Config
+
+CONTROL_FD, PORT_FD, STATUS_FD, MACHINE_FD, FIRST_FD = 3, 4, 5, 6, 7
+KERNEL, INITRD = "/machine/kernel", "/machine/initrd"
+QMP = "qmp"
+FEATURES = ("mmio", "console", "overlay", "virtiofs", "disk", "erofs", "network")
+
+
+class Parts:
+    """Everything of one machine. `fds` are for the keeper, from 3 on: owned until `close`."""
+
+    def __init__(
+        self, config: "Config", container: "Container", bundle: str, root: "RootSource | None", *, overlay: bool
+    ) -> None:
+        """Raises HostError and UnsupportedError for what the host lacks, and leaves nothing open then."""
+        self.fds: list[int] = []
+        self.root_path = root.path if root else root_path(config, bundle)
+        self._config = config
+        self._container = container
+        self._cache = Cache()
+        self.shares = make_shares(config, self.root_path, overlay=overlay)
+        self.guest = self.shares.config
+        self.guest_path = self.shares.root
+        self.mounting = self.shares.mounting
+        try:
+            self._assemble()
+        except BaseException:
+            self.close()
+            raise
+
+    def close(self) -> None:
+        """Give our descriptors back: the keeper has its own."""
+        while self.fds:
+            os.close(self.fds.pop())
+
+    def _assemble(self) -> None:
+        config, directory = self._config, self._container.directory
+        kernel = find_kernel(*self._kernel())
+        image = boot_image(kernel, self._cache)
+        initramfs = make_initramfs(kernel, FEATURES, helper_path(), self._cache)
+        hypervisor = Qemu(cache=self._cache)
+        accel = choose(hypervisor, image, initramfs, self._cache)
+        ours, theirs = socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0)
+        self._take(listen(directory).detach(), ours.detach(), self._new(STATUS), -1)
+        machine: list[tuple[int, int]] = []
+
+        def give(fd: int) -> int:
+            """Hand a descriptor to the hypervisor; its number there."""
+            machine.append((len(self.fds) + 3, 3 + len(machine)))
+            self.fds.append(fd)
+            return machine[-1][1]
+
+        children = []
+        share: tuple[Share, ...] = ()
+        if self.shares.argv:
+            listening, connected = _vhost_user(directory)
+            number = len(self.fds) + 3
+            self.fds.append(listening)
+            plan = jail.program_plan(self.shares.argv, uid=0, gid=0, capabilities=self.shares.capabilities)
+            children.append(Child("virtiofsd", ((number, 3),), encode(plan)))
+            share = (Share(self.shares.tag, give(connected)),)
+        spec = MachineSpec(
+            memory_bytes=machine_memory_bytes(config),
+            kernel=KERNEL,
+            initrd=INITRD,
+            port_fd=give(theirs.detach()),
+            accel=accel,
+            vcpus=machine_vcpus(config),
+            pvh=image.pvh,
+            tsc_khz=tsc_khz(),
+            parameters=config.vm.kernel.parameters if config.vm else (),
+            shares=share,
+            qmp_fd=give(_listen(directory, QMP)),
+            console_fd=give(self._new(CONSOLE)),
+        )
+        argv = hypervisor.command(spec)
+        plan = jail.program_plan(argv, uid=jail.VMM_UID, gid=jail.VMM_GID, capabilities=0)
+        children.append(Child("hypervisor", tuple(machine), encode(plan)))
+        self.fds[MACHINE_FD - 3] = _memory_file(encode_machine(children))
+        self._make_jail(image.path, initramfs.path, spec)
+
+    def _make_jail(self, kernel: str, initrd: str, spec: MachineSpec) -> None:
+        stage = self._container.path("root")
+        os.mkdir(stage, 0o755)
+        # root of the jail is somebody else here, and has to get to the stage; the files beside it stay closed
+        os.chmod(self._container.runtime.root, 0o711)
+        os.chmod(self._container.directory, 0o711)
+        files = tuple(
+            Mount(target, "none", source, ("bind", "ro", "nosuid", "nodev", "noexec"))
+            for target, source in ((KERNEL, kernel), (INITRD, initrd))
+        )
+        links = tuple((name, os.readlink(f"/{name}")) for name in jail.SYSTEM if os.path.islink(f"/{name}"))
+        binds = tuple(name for name in jail.SYSTEM if os.path.isdir(f"/{name}") and not os.path.islink(f"/{name}"))
+        self.root = jail.jail_root(stage, links, binds)
+        numbers = (CONTROL_FD, PORT_FD, STATUS_FD)
+        self.jail = jail.jail_config(
+            self._config,
+            jail.Jail(
+                (str(MACHINE_FD), *map(str, numbers)),
+                helper_path(),
+                self._mappings(),
+                spec.memory_bytes,
+                (*files, *self.shares.mounts),
+                kvm=spec.accel == "kvm",
+            ),
+        )
+
+    def _mappings(self) -> "tuple[tuple[IDMapping, ...], tuple[IDMapping, ...]]":
+        linux = self._config.linux
+        if linux is not None and linux.uid_mappings:
+            return linux.uid_mappings, linux.gid_mappings
+        uids, gids = system_mappings() if host_facts.is_privileged() else id_mappings()
+        return _records(uids), _records(gids)
+
+    def _kernel(self) -> tuple[str, str]:
+        vm = self._config.vm
+        return (vm.kernel.path, vm.kernel.at("path")) if vm else ("", "")
+
+    def _take(self, *fds: int) -> None:
+        self.fds += fds
+
+    def _new(self, name: str) -> int:
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC
+        return os.open(self._container.path(name), flags, 0o600)
+
+
+def _records(mappings: "list[dict[str, int]]") -> tuple[IDMapping, ...]:
+    return tuple(IDMapping(m["containerID"], m["hostID"], m["size"]) for m in mappings)
+
+
+def _memory_file(data: bytes) -> int:
+    fd = os.memfd_create("machine", os.MFD_CLOEXEC)
+    view = memoryview(data)
+    while view:
+        view = view[os.write(fd, view) :]
+    os.lseek(fd, 0, os.SEEK_SET)
+    return fd
+
+
+def _listen(directory: str, name: str) -> int:
+    """A listening stream socket of that name."""
+    fd = os.open(directory, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    made = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0)
+    try:
+        made.bind(f"/proc/self/fd/{fd}/{name}")
+        made.listen(1)
+        return made.detach()
+    finally:
+        made.close()
+        os.close(fd)
+
+
+def _vhost_user(directory: str) -> tuple[int, int]:
+    """A listening socket for virtiofsd, and one connected to it for the hypervisor; no name of theirs is left."""
+    name = "virtiofsd"
+    listening = _listen(directory, name)
+    fd = os.open(directory, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    connected = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0)
+    try:
+        connected.connect(f"/proc/self/fd/{fd}/{name}")
+        return listening, connected.detach()
+    finally:
+        connected.close()
+        os.unlink(f"{directory}/{name}")
+        os.close(fd)
