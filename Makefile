@@ -10,7 +10,7 @@ LAUNCHER := native/build/launcher
 LIBDIR = $(PREFIX)/lib/boxwright
 PYTEST := $(BIN)/python -m pytest
 # `guest` has an emulator, for tests in a machine with another kernel; TEST_PACKAGES= installs nothing
-TEST_PACKAGES ?= run test peers guest
+TEST_PACKAGES ?= run test peers guest vm
 
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 export PIP_ROOT_USER_ACTION = ignore
@@ -58,7 +58,7 @@ helper:
 
 .PHONY: run
 run: venv helper
-	@tools/install-packages run
+	@tools/install-packages run vm
 	$(BIN)/boxwright run -- python3 -c "import os, platform; print(os.getpid(), platform.node(), os.listdir('/')[:5])"
 
 # DESTDIR is for packagers: the command is written for PREFIX. It holds nothing loaded then, as nothing is there to load.

@@ -1,0 +1,130 @@
+"""What is made once for the virtual machines and kept: kernels unpacked, initramfs images, how a machine is run best.
+
+Entries are trusted, so the directory has to be ours alone (mode 0700). The files in it are 0444: a hypervisor without
+privileges gets one of them bound into its own root, where its mode is all that lets it read.
+"""
+
+import errno
+import os
+import stat
+import sys
+
+from boxwright.errors import HostError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from hashlib import sha256
+else:
+    try:
+        # hashlib would load OpenSSL, which takes longer than all that is digested here
+        if sys.version_info >= (3, 12):
+            from _sha2 import sha256
+        else:
+            from _sha256 import sha256
+    except ImportError:  # an interpreter built without hashes of its own
+        from hashlib import sha256
+
+SYSTEM_DIRECTORY = "/var/cache/boxwright"
+_OPEN_NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EROFS}
+
+
+def default_directory() -> str:
+    """`$XDG_CACHE_HOME/boxwright`; where that is not set /var/cache/boxwright for root, else ~/.cache/boxwright."""
+    base = os.environ.get("XDG_CACHE_HOME", "")
+    if os.path.isabs(base):  # a relative one is to be ignored (XDG base directory specification)
+        return os.path.join(base, "boxwright")
+    if os.geteuid() == 0:
+        return SYSTEM_DIRECTORY
+    return os.path.join(os.path.expanduser("~"), ".cache", "boxwright")
+
+
+def digest_of(*values: object) -> str:
+    """A name for whatever depends on nothing but these values, each a number, a text, bytes or a tuple of such."""
+    return sha256(repr(values).encode("utf-8", "surrogatepass")).hexdigest()[:32]
+
+
+def identity_of(path: str) -> tuple[int, ...]:
+    """What changes with the file: device, inode, size, times of change. Raises OSError.
+
+    It stands for the content, which would take longer to digest than a machine may take to start.
+    """
+    found = os.stat(path)
+    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
+
+
+class Cache:
+    """A directory of files, each written once, whole or not at all."""
+
+    def __init__(self, directory: str = "") -> None:
+        """Make the directory where it is missing. Raises HostError if it is a link, another's or open to others."""
+        self.directory = directory or default_directory()
+        try:
+            if not os.path.lexists(self.directory):
+                # somebody may be faster: what is there is judged below
+                os.makedirs(self.directory, 0o700, exist_ok=True)
+            found = os.lstat(self.directory)
+        except OSError as error:
+            raise self._refused(error.errno or 0) from error
+        if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid() or stat.S_IMODE(found.st_mode) & 0o077:
+            raise self._refused(errno.EPERM)
+
+    def find(self, name: str) -> str | None:
+        """The path of an entry, None if there is none that is a file of ours."""
+        path = os.path.join(self.directory, name)
+        try:
+            found = os.lstat(path)
+        except FileNotFoundError:
+            return None
+        whole = stat.S_ISREG(found.st_mode) and found.st_uid == os.geteuid()
+        return path if whole else None
+
+    def make(self, name: str, content: "Callable[[], bytes]") -> str:
+        """The path of an entry, which gets `content()` where it is missing. Raises HostError, and what `content` does.
+
+        Whoever makes the same entry at the same time makes the same content: the last one stays.
+        """
+        return self.find(name) or self.put(name, content())
+
+    def put(self, name: str, content: bytes) -> str:
+        """Write or replace an entry, beside it first, so that nobody ever sees a part of it. Raises HostError."""
+        path = os.path.join(self.directory, name)
+        draft = f"{path}.{os.getpid()}.{os.urandom(4).hex()}"
+        try:
+            entry = os.open(draft, _OPEN_NEW, 0o444)
+            try:
+                os.fchmod(entry, 0o444)
+                _fill(entry, content)
+                os.rename(draft, path)
+            except BaseException:
+                os.unlink(draft)
+                raise
+            finally:
+                os.close(entry)
+        except OSError as error:
+            raise self._refused(error.errno or 0) from error
+        return path
+
+    def get(self, name: str) -> bytes | None:
+        """The content of a small entry, None if there is none."""
+        path = self.find(name)
+        if path is None:
+            return None
+        try:
+            with open(path, "rb") as file:
+                return file.read()
+        except FileNotFoundError:
+            return None  # removed meanwhile
+
+    def _refused(self, number: int) -> HostError:
+        full = f"make room, or name another place with XDG_CACHE_HOME: `{self.directory}` holds kernels unpacked"
+        ours = "it must be a directory of this user with mode 0700, not a symbolic link"
+        hint = full if number in _FULL else ours
+        return HostError(f"use the cache `{self.directory}`", number, path=self.directory, hint=hint)
+
+
+def _fill(entry: int, content: bytes) -> None:
+    rest = memoryview(content)
+    while rest:
+        rest = rest[os.write(entry, rest) :]
