@@ -54,6 +54,7 @@ class _Create:
         process = None
         if self._config.process is not None:
             process = ProcessSteps(b, self._config.process, self._linux, self._facts, proc)
+            process.own_stdio = self._request.own_stdio
             process.keep_groups = self._config.annotations.get(KEEP_GROUPS_ANNOTATION) == "1"
         entry = self._groups()
         mounts.compile_sources()

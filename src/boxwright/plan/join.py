@@ -29,6 +29,7 @@ class JoinRequest(Record):
     listener: bool = False
     listener_state: tuple[str, ...] = ()
     resctrl: tuple[str, ...] = ()  # directories of resctrl to enter
+    own_stdio: bool = True
 
 
 def compile_exec(process: "Process", linux: "Linux | None", facts: "HostFacts", request: JoinRequest) -> "Plan":
@@ -37,6 +38,7 @@ def compile_exec(process: "Process", linux: "Linux | None", facts: "HostFacts", 
     b = Builder(names)
     proc, root = b.slot(), b.slot()
     steps = ProcessSteps(b, process, _joined(linux), facts, proc)
+    steps.own_stdio = request.own_stdio
     kinds = _kinds(linux)
     b.add(ops.OUTER, ops.Open(proc, "/proc", O_PATH | O_DIRECTORY))
     if not kinds & CLONE_FLAGS["mount"]:

@@ -68,6 +68,7 @@ class ProcessSteps:
         self._facts = facts
         self._proc = proc
         self.keep_groups = False  # those of the caller, as the annotation of crun asks for
+        self.own_stdio = True
 
     def compile_outer(self, *, scored: bool = False) -> None:
         """What only the privileged side may do to the init; its OOM score too unless it is `scored` already."""
@@ -163,7 +164,8 @@ class ProcessSteps:
             b.add(ops.INIT, ops.SetUmask(process.user.umask), "/process/user/umask", USER_ANCHOR)
         b.add(ops.INIT, ops.BoundCaps(masks[0]), process.at("capabilities", "bounding"), LINUX_ANCHOR)
         user = process.user
-        b.add(ops.INIT, ops.OwnStdio(user.uid), process.at("user"), USER_ANCHOR)
+        if self.own_stdio:
+            b.add(ops.INIT, ops.OwnStdio(user.uid), process.at("user"), USER_ANCHOR)
         groups = KEEP_GROUPS if self.keep_groups else tuple(user.additional_gids)
         op = ops.SetUser(user.uid, user.gid, groups, 1)
         b.add(ops.INIT, op, process.at("user"), USER_ANCHOR)

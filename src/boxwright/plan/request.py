@@ -65,6 +65,7 @@ class Request(Record):
     idle: bool = False  # hold the box without a program
     resctrl: "ResctrlSite | None" = None  # None: not looked at, as no configuration asks for it
     lifeline: bool = False  # an inherited pipe `lifeline`: an idle box ends when its write end is closed
+    own_stdio: bool = True  # give its pipes and terminal to the program's user: it may open them by their names
     bound: bool = False  # a program dies with the thread that made it (PR_SET_PDEATHSIG)
 
 

@@ -133,6 +133,7 @@ def _begin(
         console=bool(options.console_socket),
         preserve_fds=options.preserve_fds,
         resctrl=container.resctrl("joined"),
+        own_stdio=not container.in_machine,
     )
     plan = compile_exec(options.process, config.linux, host_facts.probe(), request)
     console = connect(options.console_socket, "console socket") if options.console_socket else None

@@ -85,7 +85,7 @@ class MachineCreation(Creation):
 
     def _request(self, placement: "CgroupPlacement", site: "CgroupSite", root: RootSource, *, gate: bool) -> Request:
         request = super()._request(placement, site, root, gate=gate)
-        return request.replace(seccomp=self._jail_filter, preserve_fds=self.preserve_fds)
+        return request.replace(seccomp=self._jail_filter, preserve_fds=self.preserve_fds, own_stdio=False)
 
     def guest_request(self, placement: "CgroupPlacement", *, gate: bool) -> Request:
         """The circumstances of the container in its guest."""

@@ -4,13 +4,14 @@ import os
 from _socket import AF_UNIX, SOCK_CLOEXEC, SOCK_STREAM, socket, socketpair
 
 from boxwright.boxes.vm import jail
-from boxwright.boxes.vm.accel import choose, tsc_khz
+from boxwright.boxes.vm.accel import choose, host_tsc_khz
 from boxwright.boxes.vm.cache import Cache
 from boxwright.boxes.vm.client import listen
 from boxwright.boxes.vm.hypervisor import Qemu
 from boxwright.boxes.vm.initramfs import make_initramfs
 from boxwright.boxes.vm.kernels import boot_image, find_kernel
 from boxwright.boxes.vm.machine import Child, MachineSpec, Share, encode_machine
+from boxwright.boxes.vm.parameters import wanted_of
 from boxwright.boxes.vm.shares import make_shares
 from boxwright.host import facts as host_facts
 from boxwright.host.spawn import helper_path
@@ -62,11 +63,12 @@ class Parts:
 
     def _assemble(self) -> None:
         config, directory = self._config, self._container.directory
-        kernel = find_kernel(*self._kernel())
+        wanted = wanted_of(config.vm)
+        kernel = find_kernel(wanted.kernel, wanted.kernel_pointer)
         image = boot_image(kernel, self._cache)
         initramfs = make_initramfs(kernel, FEATURES, helper_path(), self._cache)
-        hypervisor = Qemu(cache=self._cache)
-        accel = choose(hypervisor, image, initramfs, self._cache)
+        hypervisor = Qemu(wanted.hypervisor, self._cache, "/vm/hypervisor/path")
+        accel = choose(hypervisor, image, initramfs.path, self._cache, wanted.accel).accel
         ours, theirs = socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0)
         self._take(listen(directory).detach(), ours.detach(), self._new(STATUS), -1)
         machine: list[tuple[int, int]] = []
@@ -94,8 +96,8 @@ class Parts:
             accel=accel,
             vcpus=machine_vcpus(config),
             pvh=image.pvh,
-            tsc_khz=tsc_khz(),
-            parameters=config.vm.kernel.parameters if config.vm else (),
+            tsc_khz=host_tsc_khz(self._cache),
+            parameters=wanted.kernel_parameters,
             shares=share,
             qmp_fd=give(_listen(directory, QMP)),
             console_fd=give(self._new(CONSOLE)),
@@ -138,10 +140,6 @@ class Parts:
             return linux.uid_mappings, linux.gid_mappings
         uids, gids = system_mappings() if host_facts.is_privileged() else id_mappings()
         return _records(uids), _records(gids)
-
-    def _kernel(self) -> tuple[str, str]:
-        vm = self._config.vm
-        return (vm.kernel.path, vm.kernel.at("path")) if vm else ("", "")
 
     def _take(self, *fds: int) -> None:
         self.fds += fds
