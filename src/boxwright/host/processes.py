@@ -7,6 +7,8 @@ from _signal import SIGKILL, pidfd_send_signal
 
 from boxwright.errors import HostError
 
+HELPER_NAME = "boxwright-helper"  # of its copy in memory
+
 
 def start_time(pid: int) -> int:
     """The start time of a living process in clock ticks since boot; 0 if there is none, or only a zombie."""
@@ -22,6 +24,14 @@ def start_time(pid: int) -> int:
         os.close(fd)
     fields = text[text.rindex(b")") + 2 :].split()
     return 0 if fields[0] in {b"Z", b"X"} else int(fields[19])
+
+
+def is_helper(pid: int) -> bool:
+    """Whether a process executes the helper still, as far as we may look: not seen to execute anything else."""
+    try:
+        return os.readlink(f"/proc/{pid}/exe").startswith(f"/memfd:{HELPER_NAME}")
+    except OSError:
+        return True  # it has ended, or shows us nothing
 
 
 def open_pidfd(pid: int, started: int) -> int:

@@ -176,6 +176,7 @@ def _restore(creation: Creation, options: "RestoreOptions", outside: Outside) ->
             os.close(network_fd)
     with open(pid_file) as file:
         creation.note_pid(int(file.read()))
+    container.publish()
 
 
 def _make_groups(creation: Creation, facts: "HostFacts", root: str) -> None:

@@ -290,8 +290,8 @@ class Creation:
         return made
 
     def note_pid(self, pid: int) -> None:
-        """Write down the init, so that it is found whatever becomes of us."""
-        self.container.write(pid=pid, pidStart=start_time(pid))
+        """Write down the init, so that it is found whatever becomes of us. It is no container's process yet."""
+        self.container.note(pid=pid, pidStart=start_time(pid))
 
 
 def undo(container: Container, hooked: "Config | None") -> None:
