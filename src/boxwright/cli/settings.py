@@ -99,7 +99,7 @@ def globals_from(options: "Options") -> Globals:
         cgroup_manager="systemd" if options.switch("systemd-cgroup") else manager,
         rootless=_rootless(options.text("rootless")),
         criu=options.text("criu", "criu"),
-        isolation=options.choice("isolation", BOXES, _by_name(sys.argv[0])),
+        isolation=options.choice("isolation", BOXES, "") if options.given("isolation") else _by_name(sys.argv[0]),
     )
 
 

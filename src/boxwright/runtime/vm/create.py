@@ -129,11 +129,11 @@ class MachineMaking:
 
     def step(self) -> "Outcome | None":
         """Go on: the outcome once the container is made. Raises what went wrong, on either side."""
-        if self._making is not None:
-            self._step_jail(self._making)
-            return None
-        assert self._client is not None
         try:
+            if self._making is not None:
+                self._step_jail(self._making)
+                return None
+            assert self._client is not None
             self._client.greet(max(0.0, self._deadline_s - monotonic()))
             self._fill(self._client)
         except GuestError as error:

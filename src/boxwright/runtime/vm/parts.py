@@ -59,7 +59,9 @@ class Parts:
     def close(self) -> None:
         """Give our descriptors back: the keeper has its own."""
         while self.fds:
-            os.close(self.fds.pop())
+            fd = self.fds.pop()
+            if fd >= 0:
+                os.close(fd)
 
     def _assemble(self) -> None:
         config, directory = self._config, self._container.directory
@@ -86,7 +88,9 @@ class Parts:
             number = len(self.fds) + 3
             self.fds.append(listening)
             plan = jail.program_plan(self.shares.argv, uid=0, gid=0, capabilities=self.shares.capabilities)
-            children.append(Child("virtiofsd", ((number, 3),), encode(plan)))
+            said = len(self.fds) + 3
+            self.fds.append(self._new("virtiofsd.log"))
+            children.append(Child("virtiofsd", ((number, 3), (said, 2)), encode(plan)))
             share = (Share(self.shares.tag, give(connected)),)
         spec = MachineSpec(
             memory_bytes=machine_memory_bytes(config),
