@@ -83,6 +83,8 @@ def _board(spec: "MachineSpec") -> "Iterator[str]":
     options = [machine, *(f"{name}={value}" for name, value in spec.options)]
     if machine == MICROVM:
         options.append(f"isa-serial={'on' if spec.console_fd != NO_FD else 'off'}")
+        # virtio 0.9 is this bus's default, which no vhost-user daemon speaks
+        yield from ("-global", "virtio-mmio.force-legacy=false")
     mebibytes = spec.memory_bytes // MEBIBYTE
     if spec.shares:
         options.append("memory-backend=m0")
