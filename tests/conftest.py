@@ -4,6 +4,7 @@ import lacks
 
 # each before those that import it, so that its assertions are rewritten
 pytest_plugins = [
+    "fixtures_machine",
     "fixtures_net",
     "fixtures_roots",
     "fixtures_runtime",

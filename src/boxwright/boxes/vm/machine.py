@@ -72,9 +72,9 @@ class MachineSpec(Record):
     shares: tuple[Share, ...] = ()
     network: Network = Network()
     balloon: bool = False
+    mem_merge: bool = False
     qmp_fd: int = NO_FD
     console_fd: int = NO_FD
-    options: tuple[tuple[str, str], ...] = ()
 
 
 # --- the keeper's file ------------------------------------------------------------------------------------------

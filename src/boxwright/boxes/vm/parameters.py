@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from boxwright.spec.types_vm import VM, HWConfig, Hypervisor, Kernel
 
 DEFAULT_MEMORY_BYTES = 256 * MEBIBYTE
-LEAST_MEMORY_BYTES = 64 * MEBIBYTE
+LEAST_MEMORY_BYTES = 96 * MEBIBYTE  # with less the kernel of a distribution does not boot
 MOST_VCPUS = 64
 _SWITCH = ("off", "on")
 # a parameter, its values (empty: a model of the processor) and what it does
@@ -30,6 +30,7 @@ _CPU_LETTERS = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ01
 # what would take the guest's first process, its files or its console from us, or what follows is not the kernel's
 RESERVED_KERNEL_PARAMETERS = (
     "--",
+    "acpi",
     "console",
     "init",
     "initrd",

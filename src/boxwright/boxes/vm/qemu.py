@@ -80,9 +80,11 @@ def _board(spec: "MachineSpec") -> "Iterator[str]":
     if machine == MICROVM and spec.accel == TCG and not spec.tsc_khz:
         why = "the frequency of the host's time stamp counter is not known, and an emulated one cannot do without"
         raise UnsupportedError("vm.hypervisor.parameters machine=microvm", "vm", why)
-    options = [machine, *(f"{name}={value}" for name, value in spec.options)]
+    options = [machine, "dump-guest-core=off", f"mem-merge={'on' if spec.mem_merge else 'off'}"]
     if machine == MICROVM:
         options.append(f"isa-serial={'on' if spec.console_fd != NO_FD else 'off'}")
+        # virtio 0.9 is this bus's default, which no vhost-user daemon speaks
+        yield from ("-global", "virtio-mmio.force-legacy=false")
     mebibytes = spec.memory_bytes // MEBIBYTE
     if spec.shares:
         options.append("memory-backend=m0")

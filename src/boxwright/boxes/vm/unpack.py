@@ -23,7 +23,7 @@ def unpack(data: bytes, what: str) -> bytes:
             return _lzma(data)
         if data.startswith(BZIP2):
             return _bzip2(data)
-    except (EOFError, ValueError) as error:
+    except ValueError as error:
         raise HostError(f"unpack {what}", 0, cause=str(error)) from error
     if data.startswith(ZSTD):
         return _by_program("zstd", data, what)
@@ -40,28 +40,40 @@ def is_packed(data: bytes) -> bool:
 def _gzip(data: bytes) -> bytes:
     import zlib
 
+    unpacker = zlib.decompressobj(wbits=zlib.MAX_WBITS | 16)
     try:
-        return zlib.decompressobj(wbits=zlib.MAX_WBITS | 16).decompress(data)
+        plain = unpacker.decompress(data)
     except zlib.error as error:
         raise ValueError(str(error)) from error
+    return _whole(plain, unpacker.eof)
 
 
 def _lzma(data: bytes) -> bytes:
     import lzma
 
+    unpacker = lzma.LZMADecompressor()
     try:
-        return lzma.LZMADecompressor().decompress(data)
+        plain = unpacker.decompress(data)
     except lzma.LZMAError as error:
         raise ValueError(str(error)) from error
+    return _whole(plain, unpacker.eof)
 
 
 def _bzip2(data: bytes) -> bytes:
     import bz2
 
+    unpacker = bz2.BZ2Decompressor()
     try:
-        return bz2.BZ2Decompressor().decompress(data)
+        plain = unpacker.decompress(data)
     except OSError as error:  # what that module raises for damaged data
         raise ValueError(str(error)) from error
+    return _whole(plain, unpacker.eof)
+
+
+def _whole(plain: bytes, at_end: bool) -> bytes:
+    if not at_end:
+        raise ValueError("it is cut short")
+    return plain
 
 
 def _by_program(name: str, data: bytes, what: str) -> bytes:
