@@ -108,8 +108,12 @@ def guest_site() -> CgroupSite:
 
 
 def guest_root(path: str, *, overlay: bool, size_bytes: int) -> RootSource:
-    """The container's root, which is mounted in the guest at `path`."""
-    return RootSource(path, STAGE, (path,), size_bytes) if overlay else RootSource(path)
+    """The container's root, which is mounted in the guest at `path`.
+
+    It may be a mount that the guest makes when somebody goes through it (virtiofs), and an overlay does not go there
+    by itself: so the name of its lower layer leads through.
+    """
+    return RootSource(path, STAGE, (f"{path}/.",), size_bytes) if overlay else RootSource(path)
 
 
 def _number(hello: "Mapping[str, str]", name: str, default: int) -> int:

@@ -1,4 +1,4 @@
-"""interim: replaced by the branch vm-shares."""
+"""How the container's files reach the guest: virtiofsd serves a tree of bind mounts in the jail."""
 
 from boxwright._record import Record
 from boxwright.plan import ops
