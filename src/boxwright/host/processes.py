@@ -84,8 +84,23 @@ def kill_and_wait(pid: int, started: int, timeout_ms: int = 10_000) -> None:
     reap(pid)
 
 
+_claimed: set[int] = set()
+
+
+def claim(pid: int) -> None:
+    """A child of ours that somebody in this process waits for: its end is for nobody else to take."""
+    _claimed.add(pid)
+
+
+def disclaim(pid: int) -> None:
+    """It is reaped, or nobody waits for it any more."""
+    _claimed.discard(pid)
+
+
 def reap(pid: int) -> int | None:
-    """Reap a child that has ended: its wait status, or None if it is no child of ours or has not ended."""
+    """Reap a child that has ended: its wait status, or None if it is no child of ours, is claimed or has not ended."""
+    if pid in _claimed:
+        return None
     try:
         done, status = os.waitpid(pid, os.WNOHANG)
     except ChildProcessError:

@@ -99,9 +99,16 @@ class Container:
         except FileNotFoundError:
             raise NotFoundError(self.id) from None
         flock(self._lock, LOCK_EX)
-        if not os.path.isdir(self.directory):
+        if not self._is_locked():
             self.unlock()
             raise NotFoundError(self.id)
+
+    def _is_locked(self) -> bool:
+        """Whether what is locked is still there: it may have been deleted while we waited, and the id used again."""
+        try:
+            return os.path.samestat(os.stat(self.directory), os.fstat(self._lock))
+        except FileNotFoundError:
+            return False
 
     def unlock(self) -> None:
         """Let others go on."""

@@ -49,6 +49,20 @@ def remove(container: Container) -> None:
         run_poststop(container, config)
 
 
+def remove_ours(container: Container) -> None:
+    """Remove a container that we made, unless somebody did meanwhile: another of its id may be there by now."""
+    if not container.exists():
+        container.unlock()
+        return
+    ours = container.pid, container.started_at
+    try:
+        with container:
+            if (container.pid, container.started_at) == ours:
+                remove(container)
+    except NotFoundError:
+        return
+
+
 def _config(container: Container) -> "Config | None":
     """The configuration; None for a container left half-made before it was written."""
     try:
