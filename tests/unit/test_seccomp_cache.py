@@ -10,7 +10,7 @@ import pytest
 
 from boxwright.errors import ConfigError, HostError
 from boxwright.host import seccomp_cache
-from boxwright.host.seccomp import compile_section
+from boxwright.host.seccomp import compile_section, host_arch
 from boxwright.plan.default_profile import default_seccomp
 from boxwright.spec.types import Seccomp, Syscall, SyscallArg
 from lacks import need_root
@@ -154,7 +154,7 @@ def test_everything_that_matters_is_in_the_key():
 
 def test_default_program_is_the_compiled_profile(cache, monkeypatch):
     program = seccomp_cache.default_program(frozenset({"CAP_SYS_CHROOT", "CAP_CHOWN"}), str(cache))
-    assert program == compile_section(default_seccomp(("CAP_SYS_CHROOT",))).code
+    assert program == compile_section(default_seccomp(("CAP_SYS_CHROOT",), host_arch())).code
     forget(monkeypatch)
     monkeypatch.setattr(seccomp_cache, "_compile_default", lambda _held: pytest.fail("compiled again"))
     # a capability that the profile does not look at is the same profile

@@ -4,6 +4,7 @@ Cold: `host.seccomp_cache` loads this module only where no compiled program is a
 """
 
 import ctypes
+import os
 
 from boxwright._record import Record
 from boxwright.errors import UnsupportedError
@@ -196,6 +197,11 @@ def known_arches() -> tuple[str, ...]:
     return tuple(name for name, arch in ARCHES.items() if numbers.knows_arch(arch))
 
 
+def host_arch() -> Arch:
+    """The architecture of this host. Raises UnsupportedError for a machine that is not known."""
+    return native_arch(os.uname().machine)
+
+
 def compile_section(section: "Seccomp", native: Arch | None = None) -> Program:
     """Compile a seccomp section for this host (or for another native architecture).
 
@@ -203,7 +209,7 @@ def compile_section(section: "Seccomp", native: Arch | None = None) -> Program:
     not know the architecture of this host, and what `plan.seccomp_filter.compile_filter` raises.
     """
     numbers = syscall_numbers()
-    here = native_arch() if native is None else native
+    here = host_arch() if native is None else native
     if not numbers.knows_arch(here):
         found = numbers.version()
         raise UnsupportedError(

@@ -95,9 +95,10 @@ def _compile(section: "Seccomp") -> bytes:
 
 
 def _compile_default(held: "tuple[str, ...]") -> bytes:
+    from boxwright.host.seccomp import host_arch
     from boxwright.plan.default_profile import default_seccomp
 
-    return _compile(default_seccomp(held))
+    return _compile(default_seccomp(held, host_arch()))
 
 
 def _from_directory(key: str, cache_dir: str, compile_it: "Callable[[], bytes]") -> bytes:
