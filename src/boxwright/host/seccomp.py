@@ -132,7 +132,9 @@ class SyscallNumbers:
             _libc_free(text)
 
     def _resolve_raw(self, arch: Arch, name: str) -> int:
-        encoded = name.encode("utf-8", "surrogateescape")
+        if not name.isascii() or "\0" in name:
+            return _ERROR  # no name of a call, and not to be cut to one
+        encoded = name.encode()
         found: int = self._library.seccomp_syscall_resolve_name_arch(arch.token, encoded)
         return found
 
@@ -195,6 +197,19 @@ def known_arches() -> tuple[str, ...]:
     """The names of the architectures that the installed libseccomp has tables for."""
     numbers = syscall_numbers()
     return tuple(name for name, arch in ARCHES.items() if numbers.knows_arch(arch))
+
+
+def unknown_calls(section: "Seccomp") -> tuple[tuple[str, str], ...]:
+    """The system calls that compiling would leave out, each with its pointer. Raises UnsupportedError as it would."""
+    numbers, here = syscall_numbers(), host_arch()
+    listed = {here, *(ARCHES[name] for name in section.architectures if name in ARCHES)}
+    arches = [arch for arch in listed if numbers.knows_arch(arch)]
+    return tuple(
+        (rule.at("names", position), name)
+        for rule in section.syscalls
+        for position, name in enumerate(rule.names)
+        if arches and all(numbers.resolve(arch, name) is None for arch in arches)
+    )
 
 
 def host_arch() -> Arch:

@@ -263,7 +263,7 @@ class Creation:
             state=state,
             created_state=around_pid(state_document(self.container, CREATED, 1)),
             environment=tuple(f"{name}={value}" for name, value in os.environ.items()) if config.hooks else (),
-            seccomp=filter_program(self.runtime, config, self.default_seccomp),
+            seccomp=filter_program(self.runtime, config, self.default_seccomp, remark=True),
             gate=gate,
             console=bool(options.console_socket),
             listener=bool(listening),
