@@ -27,6 +27,30 @@ def box(where):
         yield box
 
 
+def test_a_forced_delete_says_whom_nobody_has_reaped(where, runtime, tmp_path):
+    """An init does not end before all of its pid namespace are reaped; one that `spawn` started is ours to reap."""
+    said: list[str] = []
+    told = boxwright.Runtime(str(tmp_path / "state"), log=lambda _level, message: said.append(message))
+    with boxwright.Box(**where) as box, box.spawn(["sleep", "100"]) as process:
+        began = time.monotonic()
+        init = box.state()["pid"]
+        told.delete(box.id, force=True)
+        assert time.monotonic() - began < 8  # and not until it gives up
+        assert runtime.states() == []
+        (message,) = said
+        assert f"process {init} of container `{box.id}`" in message
+        assert f"{process.pid} (child of {os.getpid()})" in message
+        assert process.wait() == -signal.SIGKILL
+
+
+def test_a_forced_delete_of_what_ends_says_nothing(where, tmp_path):
+    said: list[str] = []
+    told = boxwright.Runtime(str(tmp_path / "state"), log=lambda _level, message: said.append(message))
+    with boxwright.Box(**where) as box:
+        told.delete(box.id, force=True)
+    assert said == []
+
+
 def test_programs_share_the_box(box):
     assert box.exec(["sh", "-c", "echo kept > /tmp/file"]).ok
     assert box.exec(["cat", "/tmp/file"]).stdout == b"kept\n"

@@ -11,6 +11,8 @@ import pytest
 
 import boxwright
 from boxwright import Limits, run
+from boxwright.runtime.options import RunOptions
+from boxwright.runtime.run import run as run_bundle
 from fixtures_library import open_fds
 from fixtures_runtime import default_config
 
@@ -212,6 +214,56 @@ def test_many_threads_at_once(where):
     with ThreadPoolExecutor(16) as pool:
         results = list(pool.map(one, range(48)))
     assert [(result.exit_code, int(result.stdout)) for result in results] == [(n, n) for n in range(48)]
+
+
+@pytest.mark.parametrize("number", range(5))
+def test_a_run_whose_box_another_thread_deletes_tells_its_end(runtime, where, number):
+    name = f"box-deleted-{os.getpid()}-{number}"
+    with ThreadPoolExecutor(1) as pool:
+        running = pool.submit(run, ["sh", "-c", "echo up; sleep 100"], name=name, **where)
+        wait_running(runtime, name)
+        runtime.delete(name, force=True)
+        result = running.result()
+    assert (result.reason, result.signal, result.exit_code) == ("signalled", signal.SIGKILL, None)
+    assert runtime.states() == []
+
+
+def test_a_box_that_another_thread_deletes_can_be_closed(runtime, where):
+    name = f"box-deleted-{os.getpid()}"
+    with boxwright.Box(name=name, **where) as box, ThreadPoolExecutor(1) as pool:
+        running = pool.submit(box.exec, ["sleep", "100"])
+        deadline = time.monotonic() + 60
+        while b"sleep" not in box.exec(["ps"]).stdout:
+            assert time.monotonic() < deadline
+        runtime.delete(name, force=True)
+        assert running.result().signal == signal.SIGKILL
+    assert runtime.states() == []
+
+
+def test_a_run_in_the_foreground_whose_container_another_thread_deletes_tells_its_end(runtime, bundle):
+    options = RunOptions(str(bundle(default_config("/bin/sleep", "100"))))
+    name = f"box-deleted-{os.getpid()}"
+    with ThreadPoolExecutor(1) as pool:
+        running = pool.submit(run_bundle, runtime, name, options)
+        wait_running(runtime, name)
+        runtime.delete(name, force=True)
+        assert running.result() == 128 + signal.SIGKILL
+
+
+def test_a_container_that_took_the_id_of_a_deleted_one_is_left_alone(runtime, where, bundle):
+    """What a run leaves is removed by its end, but not what somebody else has made under its name since."""
+    name = f"box-deleted-{os.getpid()}"
+    with boxwright.Box(name=name, **where):
+        runtime.delete(name, force=True)
+        runtime.create(name, bundle(default_config("/bin/true")))
+    assert [state["status"] for state in runtime.states()] == ["created"]
+    runtime.delete(name)
+
+
+def wait_running(runtime, name):
+    deadline = time.monotonic() + 60
+    while {state["id"]: state["status"] for state in runtime.states()}.get(name) != "running":
+        assert time.monotonic() < deadline
 
 
 def test_a_box_of_an_ended_threads_process_is_gone(where):

@@ -1,6 +1,7 @@
 """Without root: with and without the mapping tools, over the host's root and over a directory."""
 
 import os
+import resource
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -129,6 +130,22 @@ def test_a_limit_that_cannot_be_enforced_is_refused_before_anything_is_made(call
     first = done.stderr.splitlines()[0]
     assert first.startswith("error: `/linux/resources/memory` is not supported by the `linux` box here"), done
     assert not [p for p in (home / "boxwright").iterdir() if not p.name.startswith(".")]
+
+
+def test_the_number_of_tasks_is_limited_unless_told_otherwise(call: Call) -> None:
+    ours = resource.getrlimit(resource.RLIMIT_NPROC)[1]
+    unlimited = ours == resource.RLIM_INFINITY
+    assert tasks_of(call("run", "--", "cat", "/proc/self/limits")) == str(1024 if unlimited else min(1024, ours))
+    assert tasks_of(call("run", "--pids", "17", "--", "cat", "/proc/self/limits")) == "17"
+    assert tasks_of(call("run", "--pids", "-1", "--", "cat", "/proc/self/limits")) == (
+        "unlimited" if unlimited else str(ours)
+    )
+
+
+def tasks_of(limits: "subprocess.CompletedProcess[str]") -> str:
+    """The hard limit of tasks in a /proc/PID/limits."""
+    (line,) = [line for line in answer(limits).splitlines() if line.startswith("Max processes")]
+    return line.split()[3]
 
 
 def test_the_hosts_network_can_be_shared(call: Call) -> None:

@@ -1,13 +1,14 @@
 """Arguments of the library that make no box are refused before anything is made."""
 
 import json
+import resource
 
 import pytest
 
 import boxwright
 from boxwright.api.arguments import options_for, process_for, resources_for
 from boxwright.api.bundled import bundle_document
-from boxwright.api.recipe import Recipe
+from boxwright.api.recipe import Recipe, rlimits
 from boxwright.errors import ConfigError, HostError, UnsupportedError, UsageError
 from boxwright.spec.types import Process
 from fixtures_runtime import default_config
@@ -31,6 +32,15 @@ from fixtures_runtime import default_config
 def test_what_makes_no_box(arguments, message):
     with pytest.raises(UsageError, match=message):
         options_for(**arguments)
+
+
+@pytest.mark.parametrize(("ours", "tasks"), [(resource.RLIM_INFINITY, 1024), (5000, 1024), (300, 300)])
+def test_without_groups_tasks_are_limited_as_far_as_can_be(monkeypatch, ours, tasks):
+    monkeypatch.setattr(resource, "getrlimit", lambda _what: (ours, ours))
+    limit = {"type": "RLIMIT_NPROC", "soft": tasks, "hard": tasks}
+    assert rlimits(options_for(["true"]), groups=False) == [limit]
+    assert rlimits(options_for(["true"], limits=boxwright.Limits(pids=None)), groups=False) == []
+    assert rlimits(options_for(["true"]), groups=True) == []
 
 
 @pytest.mark.parametrize("isolation", ["vm", "sandbox"])

@@ -117,6 +117,19 @@ def test_deciding_does_nothing_to_the_machine() -> None:
     assert wrong == []
 
 
+def test_deciding_asks_the_machine_nothing() -> None:
+    """What differs from host to host comes with the facts: of `os` only constants are taken."""
+    wrong = [
+        f"{module}: os.{node.attr}"
+        for module, path in modules().items()
+        if room_of(module) in {"spec", "plan"}
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "os"
+        if not node.attr.isupper()
+    ]
+    assert wrong == []
+
+
 def test_the_bare_interpreter_loads_nothing_dear() -> None:
     assert not loaded_by("pass") & {"enum", "json", "re", "site", "typing"}
     assert unwanted(loaded_by("import json")) >= {"json", "re", "enum"}

@@ -29,6 +29,7 @@ def explain_box(options: "BoxOptions", runtime: "Runtime") -> "Explanation":
     from boxwright.boxes.require import NOT_YET
     from boxwright.errors import UnsupportedError
     from boxwright.host.facts import is_privileged
+    from boxwright.host.seccomp import host_arch
     from boxwright.plan.default_profile import default_seccomp
     from boxwright.spec.jsontext import encode_json
 
@@ -37,7 +38,8 @@ def explain_box(options: "BoxOptions", runtime: "Runtime") -> "Explanation":
     recipe = Recipe(options, privileged=is_privileged())
     config = _checked(encode_json(recipe.document()).encode())
     if config.linux is not None and config.linux.seccomp is None:
-        config = config.replace(linux=config.linux.replace(seccomp=default_seccomp(capabilities_of(options))))
+        profile = default_seccomp(capabilities_of(options), host_arch())
+        config = config.replace(linux=config.linux.replace(seccomp=profile))
     container_id = options.name or _STAGE_ID
     root = RootSource(recipe.root)
     if options.overlay:
@@ -74,7 +76,7 @@ def _explain(config: "Config", bundle: str, root: RootSource, container_id: str,
     from boxwright.plan.compile import compile_create
     from boxwright.plan.explain import explain
 
-    facts = host_facts.probe()
+    facts = host_facts.probe_for(config)
     request = _request(config, facts, bundle, root, container_id, runtime.cgroup_driver)
     return explain(compile_create(config, facts, request), config, facts)
 

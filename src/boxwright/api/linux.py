@@ -10,7 +10,7 @@ from boxwright.host.cgroup_oom import oom_kills
 from boxwright.host.cgroup_stats import memory_peak_bytes
 from boxwright.host.cgroups import is_frozen, thaw
 from boxwright.runtime.containers import STOPPED
-from boxwright.runtime.delete import remove
+from boxwright.runtime.delete import remove_ours
 from boxwright.runtime.exec import begin_process
 from boxwright.runtime.kill import kill
 from boxwright.runtime.options import ExecOptions
@@ -129,12 +129,7 @@ class LinuxBox:
             if self._removed:
                 return
             self._removed = True
-        container = self._container
-        if not container.exists():
-            container.unlock()
-            return  # somebody deleted it meanwhile
-        with container:
-            remove(container)
+        remove_ours(self._container)
 
 
 class _Making:

@@ -2,6 +2,7 @@
 
 from boxwright._record import Record
 
+DEFAULT_PIDS = 1024  # stops a fork bomb, and is more than what most programs need
 ISOLATIONS = ("linux", "vm", "sandbox")
 NETWORKS = ("none", "host")
 

@@ -7,7 +7,7 @@ from time import monotonic
 
 from boxwright._record import Record
 from boxwright.errors import BoxwrightError
-from boxwright.host.processes import send_signal, wait_gone
+from boxwright.host.processes import claim, disclaim, send_signal, wait_gone
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -48,6 +48,7 @@ class Program:
         self._lock = allocate_lock()
         self._pidfd = -1
         self._pidfd = os.pidfd_open(pid)
+        claim(pid)  # who deletes the container meanwhile leaves its end to us
 
     def fileno(self) -> int:
         """Readable once the program has ended."""
@@ -68,6 +69,7 @@ class Program:
             raise BoxwrightError(f"somebody else has waited for process {self.pid}", hint=hint) from None
         if not done:
             return None
+        disclaim(self.pid)
         wall_s = monotonic() - self._started_s
         return Ending(status, used.ru_utime, used.ru_stime, wall_s, used.ru_maxrss * 1024)
 
@@ -98,6 +100,8 @@ class Program:
 
     def close(self) -> None:
         """Give the descriptors back; the program is not touched, and nobody should be waiting for it."""
+        if self._pidfd >= 0 and self.ending is None:
+            disclaim(self.pid)
         for fd in (self._pidfd, self.terminal):
             if fd >= 0:
                 os.close(fd)

@@ -199,8 +199,18 @@ def rlimits(options: "BoxOptions", *, groups: bool) -> "list[JSON]":
     """
     wanted = {"RLIMIT_FSIZE": options.file_bytes, "RLIMIT_NOFILE": options.open_files}
     if not groups:
-        wanted["RLIMIT_NPROC"] = options.pids
+        wanted["RLIMIT_NPROC"] = _possible_tasks(options.pids)
     return [{"type": name, "soft": most, "hard": most} for name, most in wanted.items() if most is not None]
+
+
+def _possible_tasks(most: int | None) -> int | None:
+    """No more than we are limited to ourselves: that could not be raised, and holds the box too."""
+    if most is None:
+        return None
+    from resource import RLIM_INFINITY, RLIMIT_NPROC, getrlimit
+
+    ours = getrlimit(RLIMIT_NPROC)[1]
+    return most if ours == RLIM_INFINITY else min(most, ours)
 
 
 def binds(options: "BoxOptions") -> "list[JSON]":

@@ -2,7 +2,7 @@
 
 import os
 
-from boxwright.api.options import ISOLATIONS, NETWORKS, Bind, BoxOptions
+from boxwright.api.options import DEFAULT_PIDS, ISOLATIONS, NETWORKS, Bind, BoxOptions
 from boxwright.cli.options import LIST, NUMBER, TEXT, Command, Flag, scan
 from boxwright.cli.quantities import parse_duration_s, parse_size
 from boxwright.cli.users import parse_user
@@ -31,7 +31,13 @@ COMMAND = Command(
         Flag("hostname", "the host name in the box", TEXT, value="NAME"),
         Flag("memory", "the greatest amount of memory", TEXT, short="m", value="SIZE"),
         Flag("cpus", "how many CPUs' time it can take, such as 1.5", TEXT, value="NUMBER"),
-        Flag("pids", "the greatest number of tasks", NUMBER, value="N"),
+        Flag(
+            "pids",
+            "the greatest number of tasks; -1: no limit",
+            NUMBER,
+            value="N",
+            default=f"{DEFAULT_PIDS}, or what the bundle says",
+        ),
         Flag("timeout", "kill the box after this time; the status is then 124", TEXT, value="DURATION"),
         Flag("network", "`none` or `host`", TEXT, value="NETWORK", default="none"),
         Flag("tty", "give it a terminal", short="t"),
@@ -137,8 +143,10 @@ def _memory(options: "Options") -> int | None:
 
 
 def _pids(options: "Options") -> int | None:
-    count = options.number("pids", -1)
-    return None if count == -1 else options.count("pids")
+    """A bundle's own limit holds unless another is asked for."""
+    if not options.given("pids"):
+        return None if options.given("bundle") else DEFAULT_PIDS
+    return None if options.number("pids") == -1 else options.count("pids")
 
 
 def _cpus(options: "Options") -> float | None:

@@ -15,7 +15,7 @@ from boxwright.plan.namespaces import find
 from boxwright.runtime.containers import PAUSED, RUNNING, Container
 from boxwright.runtime.create import Creation
 from boxwright.runtime.criu_command import DUMP_LOG, RESTORE_LOG, dump_command, restore_command
-from boxwright.runtime.delete import remove
+from boxwright.runtime.delete import remove, remove_ours
 from boxwright.runtime.documents import root_path
 from boxwright.runtime.following import Follower
 from boxwright.runtime.options import CreateOptions
@@ -176,6 +176,7 @@ def _restore(creation: Creation, options: "RestoreOptions", outside: Outside) ->
             os.close(network_fd)
     with open(pid_file) as file:
         creation.note_pid(int(file.read()))
+    container.publish()
 
 
 def _make_groups(creation: Creation, facts: "HostFacts", root: str) -> None:
@@ -201,6 +202,4 @@ def _follow(container: Container) -> int:
         with Foreground(terminal=False) as foreground:
             return foreground.follow(container.pid)
     finally:
-        if os.path.isdir(container.directory):
-            with container:
-                remove(container)
+        remove_ours(container)

@@ -144,7 +144,7 @@ class Creation:
     def _begin(self, *, gate: bool) -> Making:
         if self.options.notify_socket:
             self._open_notify(gate=gate)
-        facts = host_facts.probe()
+        facts = host_facts.probe_for(self.config)
         placement = place(self.config, facts.cgroups, self.container.id, self.runtime.cgroup_driver)
         placement, site = inspect(self.config, facts.cgroups, placement)
         root = self._root or RootSource(root_path(self.config, self.options.bundle))
@@ -263,7 +263,7 @@ class Creation:
             state=state,
             created_state=around_pid(state_document(self.container, CREATED, 1)),
             environment=tuple(f"{name}={value}" for name, value in os.environ.items()) if config.hooks else (),
-            seccomp=filter_program(self.runtime, config, self.default_seccomp),
+            seccomp=filter_program(self.runtime, config, self.default_seccomp, remark=True),
             gate=gate,
             console=bool(options.console_socket),
             listener=bool(listening),
@@ -290,8 +290,8 @@ class Creation:
         return made
 
     def note_pid(self, pid: int) -> None:
-        """Write down the init, so that it is found whatever becomes of us."""
-        self.container.write(pid=pid, pidStart=start_time(pid))
+        """Write down the init, so that it is found whatever becomes of us. It is no container's process yet."""
+        self.container.note(pid=pid, pidStart=start_time(pid))
 
 
 def undo(container: Container, hooked: "Config | None") -> None:

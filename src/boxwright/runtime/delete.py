@@ -11,6 +11,9 @@ if TYPE_CHECKING:
     from boxwright.runtime.context import Runtime
     from boxwright.spec.types import Config
 
+# how long the killed init may take to end, in silence and at most
+_PATIENCE_MS, _MOST_MS = 1_000, 10_000
+
 
 def delete(runtime: "Runtime", container_id: str, *, force: bool = False) -> None:
     """Delete a stopped container: its cgroups, its directory, and run the poststop hooks.
@@ -36,7 +39,8 @@ def remove(container: Container) -> None:
     if container.alive():
         if container.placement.groups:
             thaw(container.placement)
-        kill_and_wait(container.pid, container.started_at)
+        if not kill_and_wait(container.pid, container.started_at, _PATIENCE_MS):
+            _wait_longer(container)
     kill_all(container.placement)
     config = _config(container) if container.has_hooks("poststop") else None
     destroy(container.placement)
@@ -47,6 +51,34 @@ def remove(container: Container) -> None:
     container.forget()
     if config is not None:
         run_poststop(container, config)
+
+
+def _wait_longer(container: Container) -> None:
+    """Say what is waited for; not at all where nothing runs any more, and others have to reap what has ended."""
+    from boxwright.host.unreaped import unreaped_members
+
+    unreaped = unreaped_members(container.pid)
+    if unreaped:
+        names = ", ".join(f"{one.pid} (child of {one.parent})" for one in unreaped)
+        what = f"remains until others have reaped what has ended in its pid namespace: {names}"
+        container.runtime.warn(f"process {container.pid} of container `{container.id}` {what}")
+        return
+    container.runtime.warn(f"process {container.pid} of container `{container.id}` takes long to end: waiting for it")
+    kill_and_wait(container.pid, container.started_at, _MOST_MS - _PATIENCE_MS)
+
+
+def remove_ours(container: Container) -> None:
+    """Remove a container that we made, unless somebody did meanwhile: another of its id may be there by now."""
+    if not container.exists():
+        container.unlock()
+        return
+    ours = container.pid, container.started_at
+    try:
+        with container:
+            if (container.pid, container.started_at) == ours:
+                remove(container)
+    except NotFoundError:
+        return
 
 
 def _config(container: Container) -> "Config | None":

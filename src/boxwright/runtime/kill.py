@@ -5,7 +5,7 @@ from _signal import SIGKILL
 
 from boxwright.errors import StateError
 from boxwright.host.processes import open_pidfd, send_signal
-from boxwright.runtime.containers import CREATED, PAUSED, RUNNING, Container
+from boxwright.runtime.containers import CREATED, PAUSED, RUNNING, STOPPED, Container
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -26,7 +26,8 @@ def kill(runtime: "Runtime", container_id: str, signal: int, *, every: bool = Fa
         return
     status = container.status()
     if status not in {CREATED, RUNNING, PAUSED}:
-        raise StateError(container_id, status, f"{CREATED} or {RUNNING}", hint="it has no process to send a signal to")
+        hint = "it has no process to send a signal to" if status == STOPPED else None
+        raise StateError(container_id, status, f"{CREATED} or {RUNNING}", hint=hint)
     _signal_init(container, signal)
     if signal == SIGKILL and status == PAUSED:
         from boxwright.host.cgroups import thaw

@@ -15,5 +15,5 @@ def pids(runtime: "Runtime", container_id: str) -> list[int]:
     if container.status() == STOPPED:
         return []
     if not container.placement.groups:
-        return [container.pid]
+        return [container.pid] if container.pid else []
     return sorted(pids_of_groups(container.placement))

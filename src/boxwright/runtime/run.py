@@ -1,10 +1,8 @@
 """run: create and start in one, in the foreground or detached."""
 
-import os
-
-from boxwright.runtime.containers import Container
+from boxwright.host.processes import claim, disclaim
 from boxwright.runtime.create import Creation
-from boxwright.runtime.delete import remove
+from boxwright.runtime.delete import remove_ours
 from boxwright.runtime.documents import require_holder
 from boxwright.runtime.start import run_poststart
 
@@ -48,6 +46,7 @@ def finish_run(
         outcome = creation.execute()
         try:
             run_poststart(container, creation.config)
+            claim(outcome.pid)
             container.unlock()
             notify = creation.notify
             if notify is not None:
@@ -56,13 +55,7 @@ def finish_run(
             if notify is not None:
                 notify.settle()
         finally:
+            disclaim(outcome.pid)
             if not options.keep:
-                _delete(container)
+                remove_ours(container)
     return status
-
-
-def _delete(container: Container) -> None:
-    if not os.path.isdir(container.directory):
-        return  # somebody deleted it meanwhile
-    with container:
-        remove(container)
