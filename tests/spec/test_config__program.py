@@ -433,6 +433,13 @@ def test_a_label_that_cannot_be_applied_is_an_error(boxes: Boxes, key):
     assert key in result.stderr
 
 
+@pytest.mark.spec("config.md#configLinuxProcess")
+def test_a_profile_without_apparmor_is_an_error_of_create(boxes: Boxes):
+    lacks.need("a host without AppArmor", not Path("/sys/module/apparmor").exists())
+    message = boxes.refused(process(boxes, "args", "ran", apparmorProfile="no-such-label"))
+    assert "`/process/apparmorProfile` is not supported by the `linux` box here: AppArmor is not active" in message
+
+
 # ── descriptors and signals ─────────────────────────────────────────────────────────────────────────────────────────
 
 
