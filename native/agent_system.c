@@ -71,27 +71,45 @@ static void open_stdio(void)
         (void)sys(close, fd);
 }
 
-static void load_module(const char *path)
+/* The initramfs cannot be left by pivot_root(2), which every container's plan does: so a filesystem of ours becomes the
+ * root before there is a container. The old one's directory, where the modules are. */
+static int leave_initramfs(void)
 {
-    _cleanup_close_ int file = sys_openat(AT_FDCWD, path, O_RDONLY);
+    int old = sys_openat(AT_FDCWD, "/", O_PATH | O_DIRECTORY);
+    (void)sys(mkdirat, AT_FDCWD, "/root", 0755);
+    long rc = sys(mount, "root", "/root", "tmpfs", MS_NOSUID | MS_NODEV, "mode=755");
+    if (rc == 0)
+        rc = sys(chdir, "/root");
+    if (rc == 0)
+        rc = sys(mount, ".", "/", NULL, MS_MOVE, NULL);
+    if (rc == 0)
+        rc = sys(chroot, ".");
+    if (rc < 0)
+        die("cannot leave the initramfs", (int)-rc);
+    return old;
+}
+
+static void load_module(int initramfs, const char *path)
+{
+    path += *path == '/';
+    _cleanup_close_ int file = sys_openat(initramfs, path, O_RDONLY);
     long rc = file < 0 ? file : sys(finit_module, file, "", 0);
     if (rc < 0 && rc != -EEXIST)
         say(path, (int)-rc);
 }
 
-static void load_modules(void)
+static void load_modules(int initramfs)
 {
     static char list[LIST_BYTES];
-    _cleanup_close_ int file = sys_openat(AT_FDCWD, "/modules", O_RDONLY);
+    _cleanup_close_ int file = sys_openat(initramfs, "modules", O_RDONLY);
     long got = file < 0 ? 0 : sys(read, file, list, sizeof list - 1);
-    (void)sys(chdir, "/");
     list[got > 0 ? got : 0] = 0;
     for (char *line = list; *line;) {
         char *next = line + strcspn(line, "\n");
         if (*next)
             *next++ = 0;
         if (*line)
-            load_module(line);
+            load_module(initramfs, line);
         line = next;
     }
 }
@@ -167,9 +185,10 @@ static void raise_limits(void)
 int make_system(void)
 {
     is_system = true;
+    _cleanup_close_ int initramfs = leave_initramfs();
     mount_all();
     open_stdio();
-    load_modules();
+    load_modules(initramfs);
     raise_limits();
     return wait_for_port();
 }

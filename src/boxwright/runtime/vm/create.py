@@ -104,7 +104,7 @@ class MachineCreation(Creation):
             seccomp=filter_program(self.runtime, self.asked, self.default_seccomp),
             gate=gate,
             new_keyring=not self.options.no_new_keyring,
-            no_pivot=True,
+            no_pivot=self.options.no_pivot,
             idle=self._guest_idle,
         )
 
