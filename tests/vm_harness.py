@@ -5,11 +5,9 @@ An agent runs as the first process of a pid namespace, on one end of a socket pa
 
 import os
 import select
-import signal
 import socket
 import struct
 import subprocess
-import time
 from typing import NamedTuple, Self
 
 from boxwright.plan.encode import encode
@@ -120,7 +118,15 @@ class Agent(Wire):
     def __init__(self) -> None:
         ours, theirs = socket.socketpair()
         super().__init__(ours, packets=False)
-        command = ["unshare", "-pmf", "--mount-proc", "--kill-child", str(helper_path()), "--agent", str(theirs.fileno())]
+        command = [
+            "unshare",
+            "-pmf",
+            "--mount-proc",
+            "--kill-child",
+            str(helper_path()),
+            "--agent",
+            str(theirs.fileno()),
+        ]
         self.process = subprocess.Popen(command, pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL)
         theirs.close()
 
@@ -160,7 +166,9 @@ def agent_plan(fd: int = AGENT_FD) -> bytes:
 class Keeper:
     """A keeper as the first process of a pid namespace, with an agent of ours or (`guest=True`) ourselves as the guest."""
 
-    def __init__(self, directory, *, guest: bool = False, machine=None, stdin=subprocess.DEVNULL, stdout=None, **options):
+    def __init__(
+        self, directory, *, guest: bool = False, machine=None, stdin=subprocess.DEVNULL, stdout=None, **options
+    ):
         self.control_path = str(directory / "control")
         listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         listener.bind(self.control_path)
