@@ -8,7 +8,7 @@
 #include <stdint.h>
 
 #define OPERATIONS(OP)                                                                                                 \
-    OP(1, Open, INT(slot) TEXT(path) INT(flags))                                                                       \
+    OP(1, Open, INT(slot) TEXT(path) INT(flags) INT(magic))                                                            \
     OP(2, MakeDirs, TEXT(path) INT(mode))                                                                              \
     OP(3, Write, TEXT(path) DATA(data))                                                                                \
     OP(4, WriteAt, INT(directory) TEXT(name) DATA(data))                                                               \

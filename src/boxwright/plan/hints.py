@@ -78,6 +78,8 @@ def _open(op: ops.Open, f: Failure) -> "Reason":
         return "", "the caller may not look into that process: it needs CAP_SYS_PTRACE over it"
     if f.errno == e.ENOENT and f.step.pointer == "/root/path":
         return "the root file system is missing", "root.path is relative to the bundle"
+    if op.magic and f.value == op.magic:
+        return "it is no procfs", "settings and labels are written by the caller's own /proc: mount it there"
     return _NOTHING
 
 

@@ -3,7 +3,7 @@
 from boxwright._record import Record
 from boxwright.plan import ops
 from boxwright.plan.builder import Builder
-from boxwright.plan.namespaces import CLONE_FLAGS, compile_oom_score, is_new
+from boxwright.plan.namespaces import CLONE_FLAGS, compile_oom_score, is_new, open_proc
 from boxwright.plan.process import ProcessSteps, cpu_mask
 from boxwright.plan.rootfs import O_DIRECTORY, O_PATH
 
@@ -35,10 +35,9 @@ def compile_exec(process: "Process", linux: "Linux | None", facts: "HostFacts", 
     """The plan by which `process` enters the namespaces of the container's init (the inherited `pidfd`). Pure."""
     names = ("pidfd",) + ("console",) * request.console + ("seccomp",) * request.listener
     b = Builder(names)
-    proc, root = b.slot(), b.slot()
+    proc, root = open_proc(b), b.slot()
     steps = ProcessSteps(b, process, _joined(linux), facts, proc)
     kinds = _kinds(linux)
-    b.add(ops.OUTER, ops.Open(proc, "/proc", O_PATH | O_DIRECTORY))
     if not kinds & CLONE_FLAGS["mount"]:
         b.add(ops.OUTER, ops.Open(root, f"/proc/{request.pid}/root", O_PATH | O_DIRECTORY))
     own_groups = _open_cgroup_namespace(b, linux, request)

@@ -46,12 +46,16 @@ class Op(Record):
 
 
 class Open(Op):
-    """Open `path` with open(2) `flags` (O_CLOEXEC added) into `slot`."""
+    """Open `path` with open(2) `flags` (O_CLOEXEC added) into `slot`.
+
+    With a `magic`, it has to be of the filesystem of that number (statfs(2)): else EPERM, and the value is the number.
+    """
 
     CODE = 1
     slot: int
     path: str
     flags: int
+    magic: int = 0
 
 
 class MakeDirs(Op):
