@@ -33,7 +33,7 @@
     OP(33, NewSession, NO_FIELDS)                                                                                      \
     OP(34, SetHostname, TEXT(name))                                                                                    \
     OP(35, SetDomainname, TEXT(name))                                                                                  \
-    OP(36, JoinKeyring, TEXT(name))                                                                                    \
+    OP(36, NewKeyring, NO_FIELDS)                                                                                      \
     OP(37, LoopbackUp, NO_FIELDS)                                                                                      \
     OP(40, SetPropagation, TEXT(path) INT(flags))                                                                      \
     OP(41, OpenTree, INT(slot) INT(directory) TEXT(path) INT(flags))                                                   \

@@ -5,6 +5,11 @@
  *   watch SECONDS           attack every process of the runtime that shows up: what was got is told
  *   terminal                push input to the terminal at descriptor 0
  *   escapes                 calls that only an escape needs, and what came of them
+ *   keyring-add KEY [NAME] [-- COMMAND]
+ *                           a key in the session keyring, in a new one of that name for all who are the same user if
+ *                           there is one; then wait, or become the command
+ *   keyring-try KEY RING SERIAL
+ *                           get at a key of another's keyring
  *   mounts N                as many mounts
  *   fork-bomb, memory-bomb, zombies N, flood BYTES, files DIR N, cgroups DIR DEPTH, stop-init
  */
@@ -221,6 +226,56 @@ static int escapes(int count, char **paths)
     return 0;
 }
 
+/* --- keyrings (keyctl(2)) --- */
+
+enum { GET_ID, JOIN_SESSION, SET_PERMISSIONS = 5, LINK = 8, SEARCH = 10, READ = 11, SESSION_RING = -3 };
+
+static long keyctl(int what, const void *a, const void *b, const void *c)
+{
+    char data[64];
+    if (what == READ)
+        return syscall(SYS_keyctl, READ, a, data, sizeof data);
+    return syscall(SYS_keyctl, what, a, b, c, 0);
+}
+
+static const void *number(long value)
+{
+    return (const void *)value;
+}
+
+static int keyring_add(const char *key, char **rest)
+{
+    enum { ALL_TO_ALL = 0x3f3f3f3f };
+    const char *name = *rest && strcmp(*rest, "--") != 0 ? *rest++ : NULL;
+    if (name) {
+        tell("join", keyctl(JOIN_SESSION, name, NULL, NULL));
+        tell("permit", keyctl(SET_PERMISSIONS, number(SESSION_RING), number(ALL_TO_ALL), NULL));
+    } else if (*rest) {
+        keyctl(JOIN_SESSION, NULL, NULL, NULL);
+    }
+    long serial = syscall(SYS_add_key, "user", key, "secret", 6, SESSION_RING);
+    fprintf(stderr, "session %ld\nkey %ld\n", keyctl(GET_ID, number(SESSION_RING), NULL, NULL), serial);
+    if (*rest) {
+        execvp(rest[1], rest + 1);
+        return perror(rest[1]), 1;
+    }
+    pause();
+    return 0;
+}
+
+static int keyring_try(const char *key, const void *ring, const void *serial)
+{
+    printf("session %ld\n", keyctl(GET_ID, number(SESSION_RING), NULL, NULL));
+    tell("search", keyctl(SEARCH, ring, "user", key));
+    tell("list", keyctl(READ, ring, NULL, NULL));
+    tell("link", keyctl(LINK, serial, number(SESSION_RING), NULL));
+    /* whoever has a keyring in his own possesses all that is in it */
+    tell("link-ring", keyctl(LINK, ring, number(SESSION_RING), NULL));
+    tell("search-own", keyctl(SEARCH, number(SESSION_RING), "user", key));
+    tell("read", keyctl(READ, serial, NULL, NULL));
+    return 0;
+}
+
 /* --- floods --- */
 
 static int mounts(long count)
@@ -325,6 +380,10 @@ int main(int argc, char **argv)
         return terminal();
     if (strcmp(verb, "escapes") == 0)
         return escapes(argc - 2, argv + 2);
+    if (strcmp(verb, "keyring-add") == 0 && argc >= 3)
+        return keyring_add(argv[2], argv + 3);
+    if (strcmp(verb, "keyring-try") == 0 && argc == 5)
+        return keyring_try(argv[2], number(atol(argv[3])), number(atol(argv[4])));
     if (strcmp(verb, "mounts") == 0 && argc == 3)
         return mounts(atol(argv[2]));
     if (strcmp(verb, "fork-bomb") == 0)

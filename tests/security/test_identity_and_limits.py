@@ -165,21 +165,6 @@ def test_the_default_configuration_hides_what_tells_of_the_host(boxwright_comman
     assert set(linux["readonlyPaths"]) >= READONLY
 
 
-def test_every_box_has_a_session_keyring_of_its_own(
-    boxwright: Runtime, bundle: BundleFactory, hostile_root: Path
-) -> None:
-    """Keys of one box, or of the caller, are not in the keyring of another."""
-    mine = re.findall(r"_ses\S*", Path("/proc/keys").read_text())
-    found = []
-    for box in ("keyring1", "keyring2"):
-        config = default_config("/bin/cat", "/proc/keys")
-        config["linux"]["maskedPaths"] = []
-        text = boxwright.run(box, bundle(config, root=hostile_root)).stdout
-        assert f"_ses.{box}" in text, text
-        found.append(text)
-    assert not set(mine) & {"_ses.keyring1", "_ses.keyring2"}
-
-
 @pytest.mark.parametrize("count", [341, 5000])
 def test_maps_of_any_length_are_the_kernels_to_refuse(
     boxwright: Runtime, bundle: BundleFactory, hostile_root: Path, count: int

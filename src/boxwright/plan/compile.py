@@ -146,7 +146,7 @@ class _Create:
             op = ops.Unshare(CLONE_FLAGS["cgroup"])
             b.add(ops.INIT, op, "/linux/namespaces", "config-linux.md#configLinuxNamespaces", about="cgroup namespace")
         if self._request.new_keyring:
-            b.add(ops.INIT, ops.JoinKeyring(f"_ses.{self._request.container_id}"), soft=True)
+            b.add(ops.INIT, ops.NewKeyring(), soft=True)
         if self._config.hostname:
             b.add(ops.INIT, ops.SetHostname(self._config.hostname), "/hostname", "config.md#configHostname")
         if self._config.domainname:

@@ -408,7 +408,7 @@ _REASONS: "dict[type[ops.Op], Explain]" = {
     ops.Setns: _setns,
     ops.SetHostname: _uts_name,
     ops.SetDomainname: _uts_name,
-    ops.JoinKeyring: _by_errno({e.EDQUOT: ("", "the user's keyrings are used up: see /proc/sys/kernel/keys/maxkeys")}),
+    ops.NewKeyring: _by_errno({e.EDQUOT: ("", "the user's keyrings are used up: see /proc/sys/kernel/keys/maxkeys")}),
     ops.OpenTree: _open_tree,
     ops.SetAttr: _set_attr,
     ops.AttachRoot: _attach_root,

@@ -20,7 +20,6 @@ AFFINITY_ANCHOR = "config.md#configLinuxProcess"
 class JoinRequest(Record):
     """One `exec`: into what, and in what circumstances. `groups` are (cgroup version, directory) to enter."""
 
-    container_id: str
     pid: int
     groups: tuple[tuple[int, str], ...]
     seccomp: bytes = b""
@@ -50,7 +49,7 @@ def compile_exec(process: "Process", linux: "Linux | None", facts: "HostFacts", 
         b.extend(ops.OUTER, join_steps(request.resctrl))
     b.add(ops.OUTER, ops.Post(ops.INIT))
     _compile_entry(b, enters, own_groups)
-    _arrive(b, request, kinds, root)
+    _arrive(b, kinds, root)
     _affinity(b, ops.INIT, process, "final")
     if process.terminal:
         size = process.console_size
@@ -145,11 +144,11 @@ def _open_groups(b: Builder, request: JoinRequest) -> tuple[int, list[int]]:
     return into, enters
 
 
-def _arrive(b: Builder, request: JoinRequest, kinds: int, root: int) -> None:
+def _arrive(b: Builder, kinds: int, root: int) -> None:
     if kinds & CLONE_FLAGS["user"]:
         b.add(ops.INIT, ops.BecomeRoot(), "/linux/namespaces", ANCHOR)
     b.add(ops.INIT, ops.NewSession())
-    b.add(ops.INIT, ops.JoinKeyring(f"_ses.{request.container_id}"), soft=True)
+    b.add(ops.INIT, ops.NewKeyring(), soft=True)
     if kinds & CLONE_FLAGS["mount"]:
         b.add(ops.INIT, ops.Open(root, "/", O_PATH | O_DIRECTORY))
     else:

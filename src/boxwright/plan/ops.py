@@ -280,11 +280,14 @@ class SetDomainname(Op):
     name: str
 
 
-class JoinKeyring(Op):
-    """keyctl(KEYCTL_JOIN_SESSION_KEYRING, name): a session keyring of the container's own. ENOSYS is no error."""
+class NewKeyring(Op):
+    """keyctl(KEYCTL_JOIN_SESSION_KEYRING, NULL): a session keyring of the container's own. ENOSYS is no error.
+
+    It has no name, since a named one is joined if another process has made it before; and nothing is permitted but to
+    who possesses it (KEYCTL_SETPERM), since others of the same user could link it, and then possess it too.
+    """
 
     CODE = 36
-    name: str
 
 
 class LoopbackUp(Op):

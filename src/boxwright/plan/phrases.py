@@ -374,7 +374,7 @@ _PHRASES: "dict[type[Op], Phrase]" = {
     ops.NewSession: lambda _o, _n, _a: "begin a session of its own",
     ops.SetHostname: lambda op, _n, _a: f"set the host name `{op.name}`",
     ops.SetDomainname: lambda op, _n, _a: f"set the domain name `{op.name}`",
-    ops.JoinKeyring: lambda _o, _n, _a: "make a session keyring of its own",
+    ops.NewKeyring: lambda _o, _n, _a: "make a session keyring of its own",
     ops.LoopbackUp: lambda _o, _n, _a: "set the loopback interface up",
     ops.SetPropagation: _propagation,
     ops.OpenTree: _open_tree,
