@@ -10,6 +10,7 @@
  *                           there is one; then wait, or become the command
  *   keyring-try KEY RING SERIAL
  *                           get at a key of another's keyring
+ *   foreign ABI NUMBER      a system call with no arguments as an x32 or i386 program makes it, on x86-64
  *   mounts N                as many mounts
  *   fork-bomb, memory-bomb, zombies N, flood BYTES, files DIR N, cgroups DIR DEPTH, stop-init
  */
@@ -276,6 +277,34 @@ static int keyring_try(const char *key, const void *ring, const void *serial)
     return 0;
 }
 
+/* --- system calls by the ways of other programs than 64-bit ones --- */
+
+static int foreign(const char *abi, long call)
+{
+#ifdef __x86_64__
+    enum { X32_BIT = 0x40000000 };
+    long result = 0;
+    if (strcmp(abi, "x32") == 0)
+        __asm__ volatile("syscall"
+                         : "=a"(result)
+                         : "a"(call | X32_BIT), "D"(0), "S"(0), "d"(0)
+                         : "rcx", "r11", "memory");
+    else if (strcmp(abi, "i386") == 0)
+        __asm__ volatile("int $0x80"
+                         : "=a"(result)
+                         : "a"(call), "b"(0), "c"(0), "d"(0), "S"(0), "D"(0)
+                         : "r8", "r9", "r10", "r11", "memory");
+    else
+        return 2;
+    errno = (int)-result;
+    tell(abi, result);
+    return 0;
+#else
+    (void)abi, (void)call;
+    return 2;
+#endif
+}
+
 /* --- floods --- */
 
 static int mounts(long count)
@@ -384,6 +413,8 @@ int main(int argc, char **argv)
         return keyring_add(argv[2], argv + 3);
     if (strcmp(verb, "keyring-try") == 0 && argc == 5)
         return keyring_try(argv[2], number(atol(argv[3])), number(atol(argv[4])));
+    if (strcmp(verb, "foreign") == 0 && argc == 4)
+        return foreign(argv[2], atol(argv[3]));
     if (strcmp(verb, "mounts") == 0 && argc == 3)
         return mounts(atol(argv[2]));
     if (strcmp(verb, "fork-bomb") == 0)
