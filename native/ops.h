@@ -54,6 +54,7 @@
     OP(56, MoveRoot, INT(root) TEXT(path))                                                                             \
     OP(57, Chroot, INT(root))                                                                                          \
     OP(58, MakeDirAt, INT(directory) TEXT(name) INT(mode) INT(uid) INT(gid))                                           \
+    OP(59, CheckNode, INT(node) INT(mode) INT(major) INT(minor))                                                       \
     OP(60, SetCwd, TEXT(path) INT(create))                                                                             \
     OP(61, SetRlimit, INT(resource) INT(soft) INT(hard))                                                               \
     OP(62, SetUser, INT(uid) INT(gid) INTS(groups) INT(keep_caps))                                                     \

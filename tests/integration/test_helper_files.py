@@ -236,6 +236,17 @@ def test_a_node_of_the_same_numbers_is_kept_and_another_refused(root):
         assert _in_root(root, ops.MakeNode(0, path, NULL, 1, minor, 0, 0)) == [(1, errno.EEXIST)]
 
 
+def test_a_node_is_checked():
+    def check(path, kind, major, minor):
+        return _errors(ops.Open(0, path, os.O_PATH), ops.CheckNode(0, kind | 0o666, major, minor))
+
+    assert check("/dev/null", stat.S_IFCHR, 1, 3) == []
+    assert check("/dev", stat.S_IFDIR, 0, 0) == []
+    for wrong in ((stat.S_IFCHR, 1, 5), (stat.S_IFCHR, 2, 3), (stat.S_IFBLK, 1, 3), (stat.S_IFIFO, 0, 0)):
+        assert check("/dev/null", *wrong) == [(1, errno.ENODEV)]
+    assert check("/dev/null", stat.S_IFCHR, 1 << 20, 3) == [(1, errno.EINVAL)]
+
+
 def test_numbers_that_no_device_has_are_refused(root):
     for major, minor in ((-1, 0), (0, -1), (1 << 12, 0), (0, 1 << 20)):
         assert _in_root(root, ops.MakeNode(0, "/null", NULL, major, minor, 0, 0)) == [(1, errno.EINVAL)]

@@ -307,6 +307,12 @@ def _make_node(op: ops.MakeNode, f: Failure) -> "Reason":
     return _NOTHING
 
 
+def _check_node(_op: ops.CheckNode, f: Failure) -> "Reason":
+    if f.errno == e.ENODEV:
+        return "what the host has there is another", "nobody here can make a device: the host's is bound by its path"
+    return _NOTHING
+
+
 def _console(_op: ops.Console, f: Failure) -> "Reason":
     if f.errno in {e.ENOENT, e.ENODEV}:
         return "there is no devpts at `/dev/pts`", "mount `devpts` at /dev/pts with `newinstance,ptmxmode=0666`"
@@ -416,6 +422,7 @@ _REASONS: "dict[type[ops.Op], Explain]" = {
     ops.MoveMount: _move_mount,
     ops.Mask: _mask,
     ops.MakeNode: _make_node,
+    ops.CheckNode: _check_node,
     ops.Console: _console,
     ops.PivotRoot: _pivot,
     ops.SetCwd: _cwd,

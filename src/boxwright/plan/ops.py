@@ -532,6 +532,18 @@ class MakeDirAt(Op):
     gid: int
 
 
+class CheckNode(Op):
+    """Make sure that what is in the slot `node` has the type in `mode`, and is the device of these numbers: else
+    ENODEV. A device that is bound from the host is what its path leads to there.
+    """
+
+    CODE = 59
+    node: int
+    mode: int
+    major: int
+    minor: int
+
+
 # --- the process ------------------------------------------------------------------------------------------------
 
 
