@@ -12,12 +12,15 @@
  *                           get at a key of another's keyring
  *   foreign ABI NUMBER      a system call with no arguments as an x32 or i386 program makes it, on x86-64
  *   mounts N                as many mounts
+ *   fuse-serve DIR          a FUSE filesystem that answers nothing; tells once somebody waits for it
+ *   fuse-wait DIR           wait for a file of such a filesystem, which is in itself if it is not there already
  *   fork-bomb, memory-bomb, zombies N, flood BYTES, files DIR N, cgroups DIR DEPTH, stop-init
  */
 #define _GNU_SOURCE
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/fuse.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdbool.h>
@@ -385,6 +388,73 @@ static int cgroups(const char *directory, long depth)
     return 0;
 }
 
+static int fuse_mount(const char *directory)
+{
+    char options[96];
+    int fd = open("/dev/fuse", O_RDWR | O_CLOEXEC);
+    if (fd < 0)
+        return perror("/dev/fuse"), -1;
+    snprintf(options, sizeof options, "fd=%d,rootmode=40000,user_id=0,group_id=0,allow_other", fd);
+    if (mount("fuse", directory, "fuse", 0, options) < 0)
+        return perror("mount"), -1;
+    return fd;
+}
+
+/* Answers are to the greeting, without which nothing is asked, and to who asks what the root is, as all mounting does. */
+static int fuse_serve(int fd)
+{
+    static _Alignas(8) char request[1 << 17];
+    struct {
+        struct fuse_out_header header;
+        struct fuse_init_out init;
+    } hello = {{sizeof hello, 0, 0}, {.major = FUSE_KERNEL_VERSION, .minor = 31, .max_write = 4096}};
+    struct {
+        struct fuse_out_header header;
+        struct fuse_attr_out root;
+    } attributes = {{sizeof attributes, 0, 0}, {.attr = {.ino = 1, .mode = S_IFDIR | 0755, .nlink = 2}}};
+    printf("mounted\n");
+    fflush(stdout);
+    for (;;) {
+        if (read(fd, request, sizeof request) < 0)
+            return perror("read"), 1;
+        struct fuse_in_header *header = (struct fuse_in_header *)request;
+        hello.header.unique = attributes.header.unique = header->unique;
+        if (header->opcode == FUSE_LOOKUP)
+            break;
+        ssize_t sent = 0;
+        if (header->opcode == FUSE_INIT)
+            sent = write(fd, &hello, sizeof hello);
+        else if (header->opcode == FUSE_GETATTR)
+            sent = write(fd, &attributes, sizeof attributes);
+        else if (header->opcode != FUSE_FORGET) {
+            struct fuse_out_header none = {sizeof none, -ENOSYS, header->unique};
+            sent = write(fd, &none, sizeof none);
+        }
+        if (sent < 0)
+            return perror("write"), 1;
+    }
+    printf("stuck\n");
+    fflush(stdout);
+    for (;;)
+        pause();
+}
+
+static int fuse_wait(const char *directory)
+{
+    char path[128];
+    struct stat found;
+    if (access("/dev/fuse", F_OK) == 0) {
+        int fd = fuse_mount(directory);
+        if (fd < 0)
+            return 1;
+        if (fork() == 0)
+            return fuse_serve(fd);
+        close(fd);
+    }
+    snprintf(path, sizeof path, "%s/file", directory);
+    return stat(path, &found) < 0;
+}
+
 static int stop_init(void)
 {
     raise(SIGSTOP);
@@ -429,6 +499,12 @@ int main(int argc, char **argv)
         return files(argv[2], atol(argv[3]));
     if (strcmp(verb, "cgroups") == 0 && argc == 4)
         return cgroups(argv[2], atol(argv[3]));
+    if (strcmp(verb, "fuse-serve") == 0 && argc == 3) {
+        int fd = fuse_mount(argv[2]);
+        return fd < 0 ? 1 : fuse_serve(fd);
+    }
+    if (strcmp(verb, "fuse-wait") == 0 && argc == 3)
+        return fuse_wait(argv[2]);
     if (strcmp(verb, "stop-init") == 0)
         return stop_init();
     fprintf(stderr, "attacker: no such verb, or not its arguments\n");

@@ -61,17 +61,18 @@ def wait_gone(pidfd: int, timeout_ms: int) -> bool:
     return bool(poll.poll(timeout_ms))
 
 
-def kill_and_wait(pid: int, started: int, timeout_ms: int = 10_000) -> None:
-    """SIGKILL the process and wait until it has ended; no error if it is gone."""
+def kill_and_wait(pid: int, started: int, timeout_ms: int = 10_000) -> bool:
+    """SIGKILL the process and wait until it has ended: whether it has. No error if it is gone."""
     fd = open_pidfd(pid, started)
     if fd < 0:
-        return
+        return True
     try:
         send_signal(fd, SIGKILL)
-        wait_gone(fd, timeout_ms)
+        ended = wait_gone(fd, timeout_ms)
     finally:
         os.close(fd)
     reap(pid)
+    return ended
 
 
 def reap(pid: int) -> int | None:

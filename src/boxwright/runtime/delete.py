@@ -1,8 +1,10 @@
 """delete: undo what create made (runtime.md#runtimeDelete)."""
 
-from boxwright.errors import ConfigError, NotFoundError, StateError, UsageError
+import errno
+
+from boxwright.errors import ConfigError, HostError, NotFoundError, StateError, UsageError
 from boxwright.host.cgroups import destroy, kill_all, thaw
-from boxwright.host.processes import kill_and_wait
+from boxwright.host.processes import kill_and_wait, reap
 from boxwright.runtime.containers import CREATED, STOPPED, Container
 from boxwright.runtime.stop import run_poststop
 
@@ -10,6 +12,9 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from boxwright.runtime.context import Runtime
     from boxwright.spec.types import Config
+
+INIT_ALONE_MS = 500
+STUCK_SECONDS = 8.0  # to free much memory takes its time
 
 
 def delete(runtime: "Runtime", container_id: str, *, force: bool = False) -> None:
@@ -33,11 +38,7 @@ def delete(runtime: "Runtime", container_id: str, *, force: bool = False) -> Non
 
 def remove(container: Container) -> None:
     """Kill what is left of it, remove what was made for it, and run the poststop hooks. The container is locked."""
-    if container.alive():
-        if container.placement.groups:
-            thaw(container.placement)
-        kill_and_wait(container.pid, container.started_at)
-    kill_all(container.placement)
+    _end(container)
     config = _config(container) if container.has_hooks("poststop") else None
     destroy(container.placement)
     if owned := container.resctrl("owned"):
@@ -47,6 +48,23 @@ def remove(container: Container) -> None:
     container.forget()
     if config is not None:
         run_poststop(container, config)
+
+
+def _end(container: Container) -> None:
+    """Kill the init, and then whoever is left. Raises HostError (ETIMEDOUT) if somebody stays."""
+    if not container.alive():
+        kill_all(container.placement)
+    elif not container.placement.groups:
+        if not kill_and_wait(container.pid, container.started_at, int(STUCK_SECONDS * 1000)):
+            raise HostError("kill the process of the container", errno.ETIMEDOUT)
+    else:
+        thaw(container.placement)
+        # its end may wait for another process of the box, as for one that serves it files, so it is not waited for long
+        if kill_and_wait(container.pid, container.started_at, INIT_ALONE_MS):
+            kill_all(container.placement)
+        else:
+            kill_all(container.placement, timeout_seconds=STUCK_SECONDS)
+            reap(container.pid)
 
 
 def _config(container: Container) -> "Config | None":
