@@ -1,16 +1,20 @@
 """The container never reaches the runtime's executable, memory, descriptors or terminal."""
 
+import fcntl
 import hashlib
+import mmap
 import os
 import pty
 import select
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from attacks import findings, in_user_namespace, one_line_error, rounds, wait_for
 
+from boxwright.host.spawn import helper_path, sealed_helper
 from fixtures_runtime import REPOSITORY, BundleFactory, Runtime, default_config
 
 pytestmark = pytest.mark.root
@@ -39,6 +43,29 @@ def test_the_entry_point_proc_self_exe_runs_no_file_of_the_host(
         assert boxwright.exec("attacked", program, "--version").status != 127
         assert boxwright.exec("attacked", program).status != 0
     assert _digests() == before
+
+
+def test_the_copy_that_enters_a_box_cannot_be_changed() -> None:
+    """CVE-2019-5736: whoever gets hold of the helper's copy in memory cannot write to it, neither grow nor cut it, and
+    cannot take that away; it is none of the file on the host.
+    """
+    sealed = sealed_helper()
+    assert os.fstat(sealed).st_ino != os.stat(helper_path()).st_ino
+    again = os.open(f"/proc/self/fd/{sealed}", os.O_RDWR | os.O_CLOEXEC)
+    try:
+        size = os.fstat(again).st_size
+        attempts: tuple[Callable[[], object], ...] = (
+            lambda: os.write(again, b"x"),
+            lambda: os.ftruncate(again, 0),
+            lambda: os.ftruncate(again, size + 1),
+            lambda: mmap.mmap(again, size, mmap.MAP_SHARED, mmap.PROT_READ | mmap.PROT_WRITE),
+            lambda: fcntl.fcntl(again, fcntl.F_ADD_SEALS, 0),
+        )
+        for attempt in attempts:
+            with pytest.raises(PermissionError):
+                attempt()
+    finally:
+        os.close(again)
 
 
 @pytest.mark.parametrize("kind", ["root", "user namespace"])
