@@ -88,6 +88,27 @@ def test_a_process_that_joins_cannot_be_attacked(
     assert _digests() == before
 
 
+@pytest.mark.parametrize("joined", [("pid",), ("pid", "ipc", "network", "uts")], ids=["pid", "all"])
+def test_a_box_that_joins_cannot_be_attacked(
+    boxwright: Runtime, bundle: BundleFactory, hostile_root: Path, joined: tuple[str, ...]
+) -> None:
+    """CVE-2016-9962: the same while whole boxes are made in the pid namespace of the one that attacks."""
+    config = default_config("/bin/attacker", "watch", "600")
+    created = boxwright.create("attacked", bundle(config, root=hostile_root))
+    boxwright.start("attacked")
+    wait_for(lambda: "watching" in created.stdout)
+    config = default_config("/bin/true")
+    pid, names = boxwright.state("attacked")["pid"], {"network": "net"}
+    for namespace in config["linux"]["namespaces"]:
+        if namespace["type"] in joined:
+            namespace["path"] = f"/proc/{pid}/ns/{names.get(namespace['type'], namespace['type'])}"
+    path = bundle(config, root=hostile_root)
+    for index in range(rounds(15)):
+        result = boxwright.run(f"joins{index}", path)
+        assert result.status == 0, result
+    assert set(created.stdout.split("\n")) <= {"watching", ""}
+
+
 @pytest.mark.parametrize("verb", ["run", "exec"])
 def test_no_descriptor_of_the_runtime_is_a_working_directory(
     boxwright: Runtime, bundle: BundleFactory, hostile_root: Path, verb: str
