@@ -50,7 +50,7 @@ def _in_the_box(boxwright: Runtime, attacker: Path, *words: str) -> Result:
 
 @pytest.mark.parametrize("name", X32)
 def test_a_call_of_x32_kills_the_program(boxwright: Runtime, attacker: Path, name: str) -> None:
-    """The x32 ABI: a number with bit 30 set is no way around the filter, also where the kernel would perform it."""
+    """System calls: a number of x32, with bit 30 set, is no way around the filter where the kernel would perform it."""
     outside = _here(attacker, "x32", str(X32[name]))
     assert outside.returncode in {0, -signal.SIGSEGV}, outside  # a kernel that has no x32 says ENOSYS
     result = _in_the_box(boxwright, attacker, "x32", str(X32[name]))
@@ -59,7 +59,7 @@ def test_a_call_of_x32_kills_the_program(boxwright: Runtime, attacker: Path, nam
 
 @pytest.mark.parametrize("name", I386)
 def test_a_call_of_i386_meets_the_same_profile(boxwright: Runtime, attacker: Path, name: str) -> None:
-    """The i386 ABI: int 0x80 out of a 64-bit program is looked up in the table of 32-bit programs."""
+    """System calls: int 0x80 out of a 64-bit program is looked up in the table of 32-bit programs."""
     lacks.need("32-bit system calls", _here(attacker, "i386", "20").stdout == "i386 ok\n")
     number, expected = I386[name]
     result = _in_the_box(boxwright, attacker, "i386", str(number))
