@@ -106,7 +106,6 @@ def _begin(container: Container, options: "ExecOptions", pidfd: int, stdio: "Seq
     runtime, config = container.runtime, container.config()
     placement = placement_for_exec(container.placement, container.pid, options.cgroup)
     request = JoinRequest(
-        container_id=container.id,
         pid=container.pid,
         groups=tuple((group.version, group.path) for group in placement.groups),
         seccomp=filter_program(runtime, config, container.facts.get("defaultSeccomp")),
