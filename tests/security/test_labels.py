@@ -14,7 +14,7 @@ pytestmark = pytest.mark.root
 
 BOX, OTHER = "labelled", "other"
 PROPERTIES = ("apparmorProfile", "selinuxLabel")
-NO_LABEL = "boxwright-no-such-label"
+NO_LABEL = ":boxwright://no-such-label"  # of another namespace: left to the kernel, not looked up beforehand
 FILES = ("exec", "current", "apparmor/exec", "apparmor/current")
 
 
