@@ -1,12 +1,12 @@
 """What a machine is put together of before its jail is made: kernel, shared files, sockets, and who gets which."""
 
 import os
-from _socket import AF_UNIX, SOCK_CLOEXEC, SOCK_STREAM, socket, socketpair
+from _socket import AF_UNIX, SOCK_CLOEXEC, SOCK_SEQPACKET, SOCK_STREAM, socket, socketpair
 
 from boxwright.boxes.vm import jail
 from boxwright.boxes.vm.accel import choose, host_tsc_khz
 from boxwright.boxes.vm.cache import Cache
-from boxwright.boxes.vm.client import listen
+from boxwright.boxes.vm.client import CONTROL, listen
 from boxwright.boxes.vm.hypervisor import Qemu
 from boxwright.boxes.vm.ids import callers_ids, disk_ids, mapped_ids, wanted_ids
 from boxwright.boxes.vm.initramfs import make_initramfs
@@ -37,6 +37,7 @@ CONTROL_FD, PORT_FD, STATUS_FD, MACHINE_FD, FIRST_FD = 3, 4, 5, 6, 7
 VIRTIOFSD_FD = 3
 KERNEL, INITRD = "/machine/kernel", "/machine/initrd"
 QMP = "qmp"
+CLIENTS = 64  # that may wait for the keeper to take them
 FEATURES = ("mmio", "console", "overlay", "virtiofs", "disk", "erofs", "network")
 
 
@@ -81,7 +82,8 @@ class Parts:
         hypervisor = Qemu(wanted.hypervisor, self._cache, "/vm/hypervisor/path")
         accel = choose(hypervisor, image, initramfs.path, self._cache, wanted.accel).accel
         ours, theirs = socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0)
-        self._take(listen(directory).detach(), ours.detach(), self._new(STATUS), -1)
+        control = listen(directory, CONTROL, SOCK_SEQPACKET, CLIENTS)
+        self._take(control.detach(), ours.detach(), self._new(STATUS), -1)
         machine: list[tuple[int, int]] = []
 
         def give(fd: int) -> int:
@@ -113,7 +115,7 @@ class Parts:
             tsc_khz=host_tsc_khz(self._cache),
             parameters=wanted.kernel_parameters,
             shares=share,
-            qmp_fd=give(_listen(directory, QMP)),
+            qmp_fd=give(listen(directory, QMP, SOCK_STREAM, 1).detach()),
             console_fd=give(self._new(CONSOLE)),
         )
         argv = hypervisor.command(spec)
@@ -125,9 +127,6 @@ class Parts:
     def _make_jail(self, kernel: str, initrd: str, spec: MachineSpec) -> None:
         stage = self._container.path("root")
         os.mkdir(stage, 0o755)
-        # root of the jail is somebody else here, and has to get to the stage; the files beside it stay closed
-        os.chmod(self._container.runtime.root, 0o711)
-        os.chmod(self._container.directory, 0o711)
         files = tuple(
             Mount(target, "none", source, ("bind", "ro", "nosuid", "nodev", "noexec"))
             for target, source in ((KERNEL, kernel), (INITRD, initrd))
@@ -178,23 +177,10 @@ def _memory_file(data: bytes) -> int:
     return fd
 
 
-def _listen(directory: str, name: str) -> int:
-    """A listening stream socket of that name."""
-    fd = os.open(directory, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-    made = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0)
-    try:
-        made.bind(f"/proc/self/fd/{fd}/{name}")
-        made.listen(1)
-        return made.detach()
-    finally:
-        made.close()
-        os.close(fd)
-
-
 def _vhost_user(directory: str) -> tuple[int, int]:
     """A listening socket for virtiofsd, and one connected to it for the hypervisor; no name of theirs is left."""
     name = "virtiofsd"
-    listening = _listen(directory, name)
+    listening = listen(directory, name, SOCK_STREAM, 1).detach()
     fd = os.open(directory, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     connected = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0)
     try:
