@@ -1,7 +1,7 @@
 #include "keeper.h"
 
 enum {
-    FIXED_EVENTS = 3 + CARRIER_EVENTS,
+    FIXED_EVENTS = 4 + CARRIER_EVENTS,
     SIGNAL_STATUS = 128,
     LOST_STATUS = 255,
     KILLED_GRACE_MS = 100,
@@ -144,9 +144,10 @@ static struct pollfd *want(struct keeper *me)
                                 .events = (short)(POLLIN | (me->to_guest.used ? POLLOUT : 0))};
     events[1] = (struct pollfd){.fd = room ? me->signals : -1, .events = POLLIN};
     events[2] = (struct pollfd){.fd = has_free_client(me) ? me->control : -1, .events = POLLIN};
-    carrier_want(&me->carrier, events + 3);
+    events[3] = (struct pollfd){.fd = me->lifeline, .events = 0};
+    carrier_want(&me->carrier, events + 4);
     if (!room)
-        events[3].fd = -1;
+        events[4].fd = -1;
     for (int i = 0; i < MOST_CLIENTS; i++) {
         const struct client *client = &me->clients[i];
         short interest = client->used && client->fd >= 0 ? client_interest(me, client) : 0;
@@ -185,7 +186,9 @@ static void turn(struct keeper *me)
     if (events[2].revents)
         accept_client(me);
     if (me->init)
-        carrier_serve(&me->carrier, events + 3);
+        carrier_serve(&me->carrier, events + 4);
+    if (events[3].revents)
+        end_machine(me, STOPPED, "maker");
     check_end(me);
 }
 
@@ -198,13 +201,14 @@ static uint8_t *map_memory(size_t size)
     return (uint8_t *)at;
 }
 
-int keeper_main(int machine, int control, int port, int status)
+int keeper_main(int machine, int control, int port, int status, int lifeline)
 {
     static struct pollfd events[FIXED_EVENTS + MOST_CLIENTS];
     struct keeper *me = &keeper;
     me->control = control;
     me->port = port;
     me->status = status;
+    me->lifeline = lifeline;
     me->events = events;
     uint8_t *memory = map_memory(CLIENT_MEMORY + PORT_BYTES + CARRIER_BYTES + FRAME_HEADER_BYTES + FRAME_PAYLOAD_MAX);
     me->client_memory = memory;
@@ -216,6 +220,8 @@ int keeper_main(int machine, int control, int port, int status)
     me->signals = catch_signals();
     start_children(me, machine);
     lock_down();
+    /* Waits in the port until the guest has opened it, whether it was just started or is restored. */
+    (void)send_to_guest(me, 0, FRAME_GREET, 0, NULL, 0);
     for (;;)
         turn(me);
 }

@@ -37,6 +37,7 @@ struct client {
     uint32_t due;                  /* DONE frames that it waits for */
     bool reading;                  /* one of these is for a READ */
     bool may_fail;                 /* one may come for RUN or START */
+    bool is_deaf; /* it has closed, but what it sent before counts */
     bool greeted, ran, reporting, ready, exited;
     bool ended[STREAMS], eof_due[STREAMS];
     struct ring control, output[STREAMS];
@@ -44,7 +45,8 @@ struct client {
 
 struct keeper {
     int control, port, status, signals;
-    struct carrier carrier; /* first of nothing: see `keeper_of` */
+    int lifeline; /* -1: none */
+    struct carrier carrier;
     struct child children[MOST_CHILDREN];
     uint32_t child_count;
     struct client clients[MOST_CLIENTS];
@@ -122,5 +124,8 @@ int64_t now_ms(void);
 
 /* --- entries --- */
 
-int keeper_main(int machine, int control, int port, int status);
-int proxy_main(int connection);
+/* `lifeline` (-1: none) is the reading end of a pipe: when it is closed, nobody wants the machine any more. */
+int keeper_main(int machine, int control, int port, int status, int lifeline);
+
+/* `status` (-1: none) takes a line when it ends. */
+int proxy_main(int connection, int status);

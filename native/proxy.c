@@ -3,17 +3,45 @@
 
 enum { SIGNAL_STATUS = 128, CONNECTION = 0, SIGNALS = 1, FIXED_EVENTS = 2, GET_SESSION = 0x5429 };
 
+struct line {
+    size_t length;
+    char text[5 * NUMBER_BYTES + 16];
+};
+
 static struct {
-    int connection, signals;
+    int connection, signals, status_file;
     bool exited;
     int status;
+    uint64_t usage[3];
     struct carrier carrier;
     uint8_t packet[FRAME_HEADER_BYTES + FRAME_PAYLOAD_MAX];
     uint8_t memory[CARRIER_BYTES];
 } proxy;
 
+static void add(struct line *line, uint64_t number)
+{
+    line->text[line->length++] = ' ';
+    line->length += format_number(line->text + line->length, (int64_t)(number & INT64_MAX));
+}
+
+/* As the keeper's: `exited` or `guest`, the wait status, and what was used. */
+static void write_status(void)
+{
+    struct line line = {0};
+    const char *reason = proxy.exited ? "exited" : "guest";
+    line.length = strlen(reason);
+    memcpy(line.text, reason, line.length);
+    add(&line, (uint64_t)(uint32_t)proxy.status);
+    for (int i = 0; i < 3; i++)
+        add(&line, proxy.usage[i]);
+    line.text[line.length++] = '\n';
+    if (proxy.status_file >= 0)
+        (void)sys(write, proxy.status_file, line.text, line.length);
+}
+
 _Noreturn static void end(int status)
 {
+    write_status();
     carrier_end(&proxy.carrier);
     sys_exit(status);
 }
@@ -53,6 +81,8 @@ static void take_frame(const struct frame *frame)
     else if (frame->type == FRAME_EXIT) {
         proxy.exited = true;
         proxy.status = (int)payload_u32(frame, 0);
+        for (size_t i = 0; i < 3; i++)
+            proxy.usage[i] = (uint64_t)payload_i64(frame, 4 + 8 * i);
     }
     if (!fine)
         end_lost();
@@ -128,8 +158,9 @@ static void turn(void)
     carrier_serve(&proxy.carrier, events + FIXED_EVENTS);
 }
 
-int proxy_main(int connection)
+int proxy_main(int connection, int status)
 {
+    proxy.status_file = status;
     proxy.connection = connection;
     carrier_init(&proxy.carrier, send_packet, proxy.memory);
     proxy.signals = catch_signals();
