@@ -19,6 +19,10 @@ class Shares(Record):
     mounting: "ops.Plan"
 
 
+def is_bind(mount: Mount) -> bool:
+    return "bind" in mount.options or "rbind" in mount.options
+
+
 def make_shares(config: Config, root_path: str, *, overlay: bool) -> Shares:
     mounts = [
         Mount("/share", "tmpfs", "share", ("nosuid", "nodev", "mode=755")),
@@ -26,7 +30,7 @@ def make_shares(config: Config, root_path: str, *, overlay: bool) -> Shares:
     ]
     guest = []
     for index, mount in enumerate(config.mounts):
-        if "bind" in mount.options or "rbind" in mount.options:
+        if is_bind(mount):
             mounts.append(mount.replace(destination=f"/share/vol/{index}", options=(*mount.options, "idmap")))
             guest.append(mount.replace(source=f"{AT}/vol/{index}"))
         else:

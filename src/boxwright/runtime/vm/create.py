@@ -91,11 +91,10 @@ class MachineCreation(Creation):
         """The circumstances of the container in its guest."""
         assert self.parts is not None
         state = around_pid(state_document(self.container, CREATING, 1))
-        overlay = self._overlay_bytes >= 0
         return Request(
             container_id=self.container.id,
             bundle=self.options.bundle,
-            root=guest_root(self.parts.guest_path, overlay=overlay, size_bytes=max(0, self._overlay_bytes)),
+            root=guest_root(self.parts.guest_path, overlay=self.parts.overlay, size_bytes=max(0, self._overlay_bytes)),
             placement=placement,
             site=guest_site(),
             state=state,
@@ -145,6 +144,8 @@ class MachineMaking:
         if self._outcome is not None:
             making.__exit__(None)
             self._making = None
+            assert self._creation.parts is not None
+            self._creation.parts.restore()
             self._client = Client(self._creation.container.directory)
 
     def follow(self) -> "Outcome":

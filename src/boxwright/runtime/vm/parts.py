@@ -3,16 +3,17 @@
 import os
 from _socket import AF_UNIX, SOCK_CLOEXEC, SOCK_STREAM, socket, socketpair
 
-from boxwright.boxes.vm import jail
+from boxwright.boxes.vm import images, jail, templates
 from boxwright.boxes.vm.accel import choose, host_tsc_khz
 from boxwright.boxes.vm.cache import Cache
 from boxwright.boxes.vm.client import listen
 from boxwright.boxes.vm.hypervisor import Qemu
 from boxwright.boxes.vm.initramfs import make_initramfs
 from boxwright.boxes.vm.kernels import boot_image, find_kernel
-from boxwright.boxes.vm.machine import Child, MachineSpec, Share, encode_machine
+from boxwright.boxes.vm.machine import NO_FD, Child, Disk, MachineSpec, MemoryFile, Share, encode_machine
 from boxwright.boxes.vm.parameters import wanted_of
-from boxwright.boxes.vm.shares import make_shares
+from boxwright.boxes.vm.qmp import connect
+from boxwright.boxes.vm.shares import Shares, is_bind, make_shares
 from boxwright.host import facts as host_facts
 from boxwright.host.spawn import helper_path
 from boxwright.host.subids import id_mappings, system_mappings
@@ -24,6 +25,8 @@ from boxwright.spec.types import IDMapping, Mount
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from boxwright.plan.request import RootSource
     from boxwright.runtime.containers import Container
     from boxwright.spec.types import Config
@@ -46,7 +49,10 @@ class Parts:
         self._config = config
         self._container = container
         self._cache = Cache()
-        self.shares = make_shares(config, self.root_path, overlay=overlay)
+        self.devices_fd = NO_FD  # the hypervisor's number of what it is to take up; NO_FD: it boots
+        self.image = self._find_image(overlay=overlay)
+        self.overlay = overlay or bool(self.image)
+        self.shares = _of_image(config) if self.image else make_shares(config, self.root_path, overlay=overlay)
         self.guest = self.shares.config
         self.guest_path = self.shares.root
         self.mounting = self.shares.mounting
@@ -62,6 +68,14 @@ class Parts:
             fd = self.fds.pop()
             if fd >= 0:
                 os.close(fd)
+
+    def _find_image(self, *, overlay: bool) -> str:
+        """An image of the root, where nothing written to it is to stay and no file of the host is shared beside it."""
+        config = self._config
+        kept = not overlay and not (config.root and config.root.readonly)
+        if kept or self.root_path == "/" or any(is_bind(mount) for mount in config.mounts):
+            return ""
+        return images.image_of(self.root_path, self._cache)
 
     def _assemble(self) -> None:
         config, directory = self._config, self._container.directory
@@ -83,6 +97,9 @@ class Parts:
 
         children = []
         share: tuple[Share, ...] = ()
+        disks: tuple[Disk, ...] = ()
+        if self.image:
+            disks = (Disk(give(os.open(self.image, os.O_RDONLY | os.O_CLOEXEC)), readonly=True),)
         if self.shares.argv:
             listening, connected = _vhost_user(directory)
             number = len(self.fds) + 3
@@ -103,14 +120,36 @@ class Parts:
             tsc_khz=host_tsc_khz(self._cache),
             parameters=wanted.kernel_parameters,
             shares=share,
+            disks=disks,
             qmp_fd=give(_listen(directory, QMP)),
             console_fd=give(self._new(CONSOLE)),
         )
+        if self.image and templates.is_possible(spec):
+            spec = self._from_template(hypervisor, spec, (image.path, initramfs.path), give)
         argv = hypervisor.command(spec)
         plan = jail.program_plan(argv, uid=jail.VMM_UID, gid=jail.VMM_GID, capabilities=0)
         children.append(Child("hypervisor", tuple(machine), encode(plan)))
         self.fds[MACHINE_FD - 3] = _memory_file(encode_machine(children))
         self._make_jail(image.path, initramfs.path, spec)
+
+    def _from_template(
+        self, hypervisor: Qemu, spec: MachineSpec, boot: tuple[str, str], give: "Callable[[int], int]"
+    ) -> MachineSpec:
+        """The machine as one that goes on from where another was saved."""
+        template = templates.take(hypervisor, spec, boot, self._cache)
+        try:
+            memory = give(templates.private_memory(template.memory_fd))
+            self.devices_fd = give(template.devices_fd)
+        finally:
+            os.close(template.memory_fd)
+        return spec.replace(memory_file=MemoryFile(f"/proc/self/fd/{memory}", shared=True), incoming=True)
+
+    def restore(self) -> None:
+        """Let the hypervisor that the keeper has started take up what was saved. Raises HostError, GuestError."""
+        if self.devices_fd == NO_FD:
+            return
+        with connect(self._container.path(QMP)) as qmp:
+            templates.restore(qmp, self.devices_fd)
 
     def _make_jail(self, kernel: str, initrd: str, spec: MachineSpec) -> None:
         stage = self._container.path("root")
@@ -151,6 +190,10 @@ class Parts:
     def _new(self, name: str) -> int:
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC
         return os.open(self._container.path(name), flags, 0o600)
+
+
+def _of_image(config: "Config") -> Shares:
+    return Shares((), config, images.AT, (), 0, "", images.mounting())
 
 
 def _records(mappings: "list[dict[str, int]]") -> tuple[IDMapping, ...]:
