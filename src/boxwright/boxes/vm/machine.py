@@ -66,8 +66,9 @@ class MachineSpec(Record):
     `kernel`, `initrd` and the paths of disks are those that the hypervisor sees. `pvh` tells that `kernel` has the
     PVH entry. `parameters` are the kernel's beyond those that a machine needs to run. `port_fd` is a connected stream
     socket, `qmp_fd` a listening one, `console_fd` a file or pipe open for writing only. `tsc_khz` is the frequency of
-    the host's time stamp counter, which an emulated machine shows as its own. An `incoming` machine boots nothing: it
-    waits for the state of one that was saved.
+    the host's time stamp counter, which an emulated machine shows as its own. An `incoming`
+    machine boots nothing: it waits for the state of one that was saved. `orders_fd` is a connected
+    stream socket with what the hypervisor's monitor is told as soon as it is there.
     """
 
     memory_bytes: int
@@ -90,6 +91,7 @@ class MachineSpec(Record):
     console_fd: int = NO_FD
     memory_file: MemoryFile | None = None
     incoming: bool = False
+    orders_fd: int = NO_FD
 
 
 # --- the keeper's file ------------------------------------------------------------------------------------------

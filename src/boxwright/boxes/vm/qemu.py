@@ -115,6 +115,8 @@ def _control(spec: "MachineSpec") -> "Iterator[str]":
     if spec.qmp_fd != NO_FD:
         yield from ("-chardev", f"socket,id=qmp,fd={spec.qmp_fd},server=on,wait=off")
         yield from ("-mon", "chardev=qmp,mode=control")
+    if spec.orders_fd != NO_FD:
+        yield from ("-chardev", f"socket,id=orders,fd={spec.orders_fd}", "-mon", "chardev=orders,mode=control")
     if spec.console_fd != NO_FD:
         yield from ("-add-fd", f"fd={spec.console_fd},set={_CONSOLE_SET}")
         yield from ("-chardev", f"file,id=console,path=/dev/fdset/{_CONSOLE_SET}", "-serial", "chardev:console")

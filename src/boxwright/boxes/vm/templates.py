@@ -21,7 +21,7 @@ from boxwright.errors import GuestError, HostError
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import socket
-    import subprocess
+    from typing import Self
 
     from boxwright.boxes.vm.hypervisor import Hypervisor
     from boxwright.boxes.vm.qmp import Qmp
@@ -101,6 +101,7 @@ def _shape(spec: MachineSpec, boot: tuple[str, str], *, memory: str, disk: str) 
         disks=tuple(Disk(path=disk, readonly=True, serial=each.serial) for each in spec.disks),
         memory_file=MemoryFile(memory, shared=True),
         incoming=False,
+        orders_fd=NO_FD,
     )
 
 
@@ -224,7 +225,7 @@ class _Booting:
             spec = shape.replace(
                 port_fd=fds[0], qmp_fd=fds[1], console_fd=NO_FD if shape.console_fd == NO_FD else console
             )
-            self._process: subprocess.Popen[bytes] = subprocess.Popen(
+            self._process = subprocess.Popen(
                 hypervisor.command(spec), stdin=subprocess.DEVNULL, stdout=console, stderr=console, pass_fds=fds
             )
         except BaseException:
@@ -239,7 +240,7 @@ class _Booting:
     def _path(self, name: str) -> str:
         return os.path.join(self._draft, name)
 
-    def __enter__(self) -> "_Booting":
+    def __enter__(self) -> "Self":
         return self
 
     def __exit__(self, *_exc: object) -> None:
@@ -288,7 +289,8 @@ def save(qmp: "Qmp", path: str) -> None:
         qmp.give("devices", fd)
     finally:
         os.close(fd)
-    _leave_memory(qmp)
+    left = {"capability": "x-ignore-shared", "state": True}  # the memory: it is in a file of its own already
+    qmp.execute("migrate-set-capabilities", {"capabilities": [left]})
     qmp.execute("migrate-set-parameters", {"max-bandwidth": 1 << 40})
     qmp.execute("migrate", {"uri": "fd:devices"})
     end_s = monotonic() + SAVE_S
@@ -298,18 +300,21 @@ def save(qmp: "Qmp", path: str) -> None:
         sleep(0.002)
 
 
-def restore(qmp: "Qmp", devices_fd: int) -> None:
-    """Let an incoming machine take up what was saved, by its own number of the file. Raises GuestError, HostError."""
-    _leave_memory(qmp)
-    qmp.execute("migrate-incoming", {"uri": f"fd:{devices_fd}"})
-
-
-def _leave_memory(qmp: "Qmp") -> None:
-    capability = {"capability": "x-ignore-shared", "state": True}
-    qmp.execute("migrate-set-capabilities", {"capabilities": [capability]})
-
-
 # --- using one ---------------------------------------------------------------------------------------------------
+
+
+def orders(devices_fd: int) -> bytes:
+    """What an incoming machine of QEMU's is told: to take up what was saved in a file, by its own number of that.
+
+    There is no option on its command line for it, and so nobody has to wait until its monitor answers.
+    """
+    capability = '{"capability":"x-ignore-shared","state":true}'
+    told = (
+        '{"execute":"qmp_capabilities"}',
+        f'{{"execute":"migrate-set-capabilities","arguments":{{"capabilities":[{capability}]}}}}',
+        f'{{"execute":"migrate-incoming","arguments":{{"uri":"fd:{devices_fd}"}}}}',
+    )
+    return "".join(told).encode()
 
 
 def private_memory(memory_fd: int) -> int:

@@ -144,8 +144,6 @@ class MachineMaking:
         if self._outcome is not None:
             making.__exit__(None)
             self._making = None
-            assert self._creation.parts is not None
-            self._creation.parts.restore()
             self._client = Client(self._creation.container.directory)
 
     def follow(self) -> "Outcome":

@@ -10,9 +10,8 @@ from boxwright.boxes.vm.client import listen
 from boxwright.boxes.vm.hypervisor import Qemu
 from boxwright.boxes.vm.initramfs import make_initramfs
 from boxwright.boxes.vm.kernels import boot_image, find_kernel
-from boxwright.boxes.vm.machine import NO_FD, Child, Disk, MachineSpec, MemoryFile, Share, encode_machine
+from boxwright.boxes.vm.machine import Child, Disk, MachineSpec, MemoryFile, Share, encode_machine
 from boxwright.boxes.vm.parameters import wanted_of
-from boxwright.boxes.vm.qmp import connect
 from boxwright.boxes.vm.shares import Shares, is_bind, make_shares
 from boxwright.host import facts as host_facts
 from boxwright.host.spawn import helper_path
@@ -49,7 +48,6 @@ class Parts:
         self._config = config
         self._container = container
         self._cache = Cache()
-        self.devices_fd = NO_FD  # the hypervisor's number of what it is to take up; NO_FD: it boots
         self.image = self._find_image(overlay=overlay)
         self.overlay = overlay or bool(self.image)
         self.shares = _of_image(config) if self.image else make_shares(config, self.root_path, overlay=overlay)
@@ -124,6 +122,7 @@ class Parts:
             qmp_fd=give(_listen(directory, QMP)),
             console_fd=give(self._new(CONSOLE)),
         )
+        machine.append((machine[-1][0], 2))  # what the hypervisor complains of is there too
         if self.image and templates.is_possible(spec):
             spec = self._from_template(hypervisor, spec, (image.path, initramfs.path), give)
         argv = hypervisor.command(spec)
@@ -139,17 +138,15 @@ class Parts:
         template = templates.take(hypervisor, spec, boot, self._cache)
         try:
             memory = give(templates.private_memory(template.memory_fd))
-            self.devices_fd = give(template.devices_fd)
+            devices = give(template.devices_fd)
         finally:
             os.close(template.memory_fd)
-        return spec.replace(memory_file=MemoryFile(f"/proc/self/fd/{memory}", shared=True), incoming=True)
-
-    def restore(self) -> None:
-        """Let the hypervisor that the keeper has started take up what was saved. Raises HostError, GuestError."""
-        if self.devices_fd == NO_FD:
-            return
-        with connect(self._container.path(QMP)) as qmp:
-            templates.restore(qmp, self.devices_fd)
+        file = MemoryFile(f"/proc/self/fd/{memory}", shared=True)
+        told, telling = socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0)
+        telling.sendall(templates.orders(devices))
+        orders = give(told.detach())
+        give(telling.detach())  # nobody reads the answers; but an end that is closed is one more thing to happen
+        return spec.replace(memory_file=file, incoming=True, orders_fd=orders)
 
     def _make_jail(self, kernel: str, initrd: str, spec: MachineSpec) -> None:
         stage = self._container.path("root")
