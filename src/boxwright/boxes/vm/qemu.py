@@ -33,7 +33,7 @@ _CPUS = {KVM: "host", TCG: "max"}
 _FIRST_DESCRIPTOR_SET = 1
 _CONSOLE_SET = 1000
 # self-tests and tracing that are a fifth of an emulated boot, and nothing a container could notice
-_FASTER = ("cryptomgr.notests", "initcall_blacklist=init_kprobe_trace,crypto_kdf108_init")
+_FASTER = ("cryptomgr.notests", "initcall_blacklist=init_kprobe_trace,crypto_kdf108_init", "rcupdate.rcu_expedited=1")
 
 
 def qemu_argv(spec: "MachineSpec", program: str) -> tuple[str, ...]:
