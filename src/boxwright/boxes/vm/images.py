@@ -10,8 +10,6 @@ import stat
 from boxwright.boxes.vm.cache import Cache, digest_of, identity_of
 from boxwright.boxes.vm.templates import DISK_BYTES
 from boxwright.errors import HostError
-from boxwright.plan import ops
-from boxwright.plan.builder import Builder
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -22,9 +20,7 @@ FORMAT = 1
 MOST_FILES = 20_000
 MOST_BYTES = 512 << 20
 MOST_KEPT = 16
-AT = "/run/boxwright/image"
 DEVICE = "/dev/vda"
-_ATTR_RDONLY, _ATTR_NODEV = 0x1, 0x4
 _PREFIX = "image-"
 _PATH = "/usr/sbin:/usr/bin:/sbin:/bin"
 _MKFS_TIMEOUT_S = 60
@@ -32,9 +28,11 @@ _MKFS_TIMEOUT_S = 60
 
 def mkfs() -> str:
     """The path of mkfs.erofs, empty where it is not installed."""
-    import shutil
-
-    return shutil.which("mkfs.erofs", path=f"{os.environ.get('PATH', '')}:{_PATH}") or ""
+    for directory in f"{os.environ.get('PATH', '')}:{_PATH}".split(":"):
+        path = os.path.join(directory, "mkfs.erofs")
+        if directory.startswith("/") and os.access(path, os.X_OK):
+            return path
+    return ""
 
 
 def image_of(directory: str, cache: Cache) -> str:
@@ -142,15 +140,3 @@ def _remove_old(cache: Cache) -> None:
             os.unlink(path)
         except FileNotFoundError:
             continue
-
-
-def mounting() -> "ops.Plan":
-    """Mount the image in the guest, read-only."""
-    b = Builder(())
-    tree, at = b.slot(), b.slot()
-    for place in (AT, "/run/boxwright/stage"):
-        b.add(ops.OUTER, ops.MakeDirs(place, 0o755))
-    b.add(ops.OUTER, ops.FsMount(tree, "erofs", (f"source={DEVICE}", "ro"), _ATTR_RDONLY | _ATTR_NODEV))
-    b.add(ops.OUTER, ops.AttachRoot(tree, AT, at))
-    b.add(ops.OUTER, ops.Ready())
-    return b.build()

@@ -8,7 +8,7 @@ numbers, time) is given to each one by SEED before anything is made in it.
 
 import errno
 import os
-import shutil
+from _socket import AF_UNIX, SOCK_CLOEXEC, SOCK_STREAM, socketpair
 from fcntl import LOCK_EX, flock
 from time import monotonic, sleep
 
@@ -123,6 +123,8 @@ def _open(cache: Cache, name: str) -> Template | None:
 
 def _remove_old(cache: Cache) -> None:
     """Make room for one more: drafts of who was killed, then what was not used for the longest time."""
+    import shutil
+
     kept = []
     for entry in os.scandir(cache.directory):
         if entry.name.startswith(_PREFIX):
@@ -148,6 +150,8 @@ def placeholder(cache: Cache) -> str:
 
 def _make(hypervisor: "Hypervisor", spec: MachineSpec, boot: tuple[str, str], cache: Cache, name: str) -> None:
     """Boot the machine, save it, and give it its name once it is whole."""
+    import shutil
+
     draft = os.path.join(cache.directory, name + _DRAFT)
     os.mkdir(draft, 0o700)
     try:
@@ -317,20 +321,40 @@ def orders(devices_fd: int) -> bytes:
     return "".join(told).encode()
 
 
-def private_memory(memory_fd: int) -> int:
-    """A copy of a saved memory, for a hypervisor that wants to write to the file: one can trust it with no other.
+class Restoring:
+    """A saved machine on its way into a hypervisor that starts meanwhile.
 
-    The descriptor is the caller's.
+    Copying the memory takes about as long as the hypervisor needs to be there. So that gets an empty file first, and
+    its orders when the file is full.
     """
-    fd = os.memfd_create("memory", os.MFD_CLOEXEC)
-    try:
-        os.truncate(fd, os.fstat(memory_fd).st_size)
-        for begin, end in extents(memory_fd):
-            os.lseek(fd, begin, os.SEEK_SET)
+
+    def __init__(self, template: Template) -> None:
+        """Take a template over. Raises OSError."""
+        self._template = template
+        self._memory = os.memfd_create("memory", os.MFD_CLOEXEC)
+        os.truncate(self._memory, os.fstat(template.memory_fd).st_size)
+        self._told, self._telling = socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0)
+        self.devices = NO_FD  # the hypervisor's number of that file
+
+    @property
+    def fds(self) -> tuple[int, int, int, int]:
+        """Memory, orders, devices; and an end of the orders' socket that has to stay open. Borrowed."""
+        return self._memory, self._told.fileno(), self._template.devices_fd, self._telling.fileno()
+
+    def fill(self) -> None:
+        """Copy the memory, and tell the hypervisor to take everything up. Raises OSError."""
+        source = self._template.memory_fd
+        for begin, end in extents(source):
+            os.lseek(self._memory, begin, os.SEEK_SET)
             at = begin
             while at < end:
-                at += os.sendfile(fd, memory_fd, at, end - at)
-    except BaseException:
-        os.close(fd)
-        raise
-    return fd
+                at += os.sendfile(self._memory, source, at, end - at)
+        self._telling.sendall(orders(self.devices))
+
+    def close(self) -> None:
+        """Let go of everything: the hypervisor has its own."""
+        os.close(self._memory)
+        os.close(self._template.memory_fd)
+        os.close(self._template.devices_fd)
+        self._told.close()
+        self._telling.close()

@@ -62,6 +62,9 @@ class MachineCreation(Creation):
         if self.preserve_fds:
             raise UnsupportedError("preserved descriptors", "vm", "a descriptor cannot be handed to another kernel")
         self._guest_idle, self.idle = self.idle, False
+        if self.asked.root is not None and self.asked.root.readonly:
+            # the host's side keeps what the guest shall not write to; places of mounts are made in the overlay
+            self._overlay_bytes = max(0, self._overlay_bytes)
         overlay = self._overlay_bytes >= 0
         self.parts = parts = Parts(self.asked, self.container, self.options.bundle, self._root, overlay=overlay)
         try:
@@ -72,6 +75,9 @@ class MachineCreation(Creation):
             self.preserve_fds = len(parts.fds)
             self.container.write_file(JAIL, encode_json(to_json(parts.jail)).encode())
             making = super()._begin(gate=False)
+        except BaseException:
+            parts.forget()
+            raise
         finally:
             parts.close()
         return MachineMaking(self, making, gate=gate)
@@ -80,6 +86,8 @@ class MachineCreation(Creation):
         """Write down what is about to be made, for who looks at the container: its own configuration."""
         assert self.parts is not None
         self.container.facts["isolation"] = "vm"
+        self.container.facts["guestOverlay"] = self._overlay_bytes >= 0
+        self.container.facts["guestDevice"] = self.parts.device
         super().record(placement, self.parts.root_path)
         self.container.keep_config(self.asked)
 
@@ -94,7 +102,12 @@ class MachineCreation(Creation):
         return Request(
             container_id=self.container.id,
             bundle=self.options.bundle,
-            root=guest_root(self.parts.guest_path, overlay=self.parts.overlay, size_bytes=max(0, self._overlay_bytes)),
+            root=guest_root(
+                self.parts.guest_path,
+                overlay=self._overlay_bytes >= 0,
+                size_bytes=max(0, self._overlay_bytes),
+                device=self.parts.device,
+            ),
             placement=placement,
             site=guest_site(),
             state=state,
@@ -103,7 +116,7 @@ class MachineCreation(Creation):
             seccomp=filter_program(self.runtime, self.asked, self.default_seccomp),
             gate=gate,
             new_keyring=not self.options.no_new_keyring,
-            no_pivot=True,
+            no_pivot=self.options.no_pivot,
             idle=self._guest_idle,
         )
 
@@ -140,6 +153,8 @@ class MachineMaking:
         return self._outcome
 
     def _step_jail(self, making: "Making") -> None:
+        assert self._creation.parts is not None
+        self._creation.parts.fill()
         self._outcome = making.step()
         if self._outcome is not None:
             making.__exit__(None)
@@ -178,6 +193,8 @@ class MachineMaking:
         return self
 
     def __exit__(self, kind: "type[BaseException] | None", *exc: object) -> None:
+        if self._creation.parts is not None:
+            self._creation.parts.forget()
         if self._client is not None:
             self._client.close()
         if self._making is not None:
@@ -195,6 +212,8 @@ def _seed(client: Client) -> None:
 def _perform(client: Client, creation: MachineCreation) -> None:
     """Mount what is shared with the guest."""
     assert creation.parts is not None
+    if creation.parts.mounting is None:
+        return
     helper = RemoteHelper(client, creation.parts.mounting, 0)
     follower = Follower(creation.runtime, helper, creation.asked)
     follower.until_executed()

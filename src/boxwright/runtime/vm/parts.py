@@ -3,20 +3,26 @@
 import os
 from _socket import AF_UNIX, SOCK_CLOEXEC, SOCK_STREAM, socket, socketpair
 
-from boxwright.boxes.vm import images, jail, templates
+from boxwright.boxes.vm import jail, templates
 from boxwright.boxes.vm.accel import choose, host_tsc_khz
 from boxwright.boxes.vm.cache import Cache
 from boxwright.boxes.vm.client import listen
 from boxwright.boxes.vm.hypervisor import Qemu
+from boxwright.boxes.vm.ids import callers_ids, disk_ids, mapped_ids, wanted_ids
+from boxwright.boxes.vm.images import DEVICE, image_of
 from boxwright.boxes.vm.initramfs import make_initramfs
 from boxwright.boxes.vm.kernels import boot_image, find_kernel
 from boxwright.boxes.vm.machine import Child, Disk, MachineSpec, MemoryFile, Share, encode_machine
 from boxwright.boxes.vm.parameters import wanted_of
-from boxwright.boxes.vm.shares import Shares, is_bind, make_shares
+from boxwright.boxes.vm.shares import JAIL, TAG, make_shares, refuse_kinds, sources
+from boxwright.boxes.vm.templates import Restoring
+from boxwright.boxes.vm.virtiofsd import CAPABILITIES, command, find_virtiofsd
 from boxwright.host import facts as host_facts
+from boxwright.host.shares import can_be_mapped, modes_of, nobodys_ids
 from boxwright.host.spawn import helper_path
-from boxwright.host.subids import id_mappings, system_mappings
+from boxwright.host.subids import id_mappings
 from boxwright.plan.encode import encode
+from boxwright.plan.process import capability_mask
 from boxwright.runtime.documents import root_path
 from boxwright.runtime.vm.lost import CONSOLE, STATUS
 from boxwright.runtime.vm.size import machine_memory_bytes, machine_vcpus
@@ -26,11 +32,13 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from boxwright.boxes.vm.ids import JailIds
     from boxwright.plan.request import RootSource
     from boxwright.runtime.containers import Container
-    from boxwright.spec.types import Config
+    from boxwright.spec.types import Config, Linux
 
 CONTROL_FD, PORT_FD, STATUS_FD, MACHINE_FD, FIRST_FD = 3, 4, 5, 6, 7
+VIRTIOFSD_FD = 3
 KERNEL, INITRD = "/machine/kernel", "/machine/initrd"
 QMP = "qmp"
 FEATURES = ("mmio", "console", "overlay", "virtiofs", "disk", "erofs", "network")
@@ -48,16 +56,21 @@ class Parts:
         self._config = config
         self._container = container
         self._cache = Cache()
-        self.image = self._find_image(overlay=overlay)
-        self.overlay = overlay or bool(self.image)
-        self.shares = _of_image(config) if self.image else make_shares(config, self.root_path, overlay=overlay)
+        self.image = self._find_image(bundle, overlay=overlay)
+        shared_root = "" if self.image else self.root_path
+        wanted = sources(config, shared_root, bundle)
+        refuse_kinds(modes_of(source.path for source in wanted), wanted)
+        self.ids = _ids(config.linux, [source.path for source in wanted])
+        self.shares = make_shares(config, shared_root, bundle, self.ids, overlay=overlay)
         self.guest = self.shares.config
         self.guest_path = self.shares.root
         self.mounting = self.shares.mounting
+        self.restoring: Restoring | None = None
         try:
             self._assemble()
         except BaseException:
             self.close()
+            self.forget()
             raise
 
     def close(self) -> None:
@@ -67,13 +80,28 @@ class Parts:
             if fd >= 0:
                 os.close(fd)
 
-    def _find_image(self, *, overlay: bool) -> str:
+    def fill(self) -> None:
+        """Give the hypervisor what it goes on from, once its process is on its way."""
+        if self.restoring is not None:
+            self.restoring.fill()
+            self.forget()
+
+    def forget(self) -> None:
+        """Let go of what the machine was to go on from."""
+        if self.restoring is not None:
+            self.restoring.close()
+            self.restoring = None
+
+    @property
+    def device(self) -> str:
+        """The guest's device that the root is on, empty if it is none."""
+        return DEVICE if self.image else ""
+
+    def _find_image(self, bundle: str, *, overlay: bool) -> str:
         """An image of the root, where nothing written to it is to stay and no file of the host is shared beside it."""
-        config = self._config
-        kept = not overlay and not (config.root and config.root.readonly)
-        if kept or self.root_path == "/" or any(is_bind(mount) for mount in config.mounts):
+        if not overlay or self.root_path == "/" or sources(self._config, "", bundle):
             return ""
-        return images.image_of(self.root_path, self._cache)
+        return image_of(self.root_path, self._cache)
 
     def _assemble(self) -> None:
         config, directory = self._config, self._container.directory
@@ -95,18 +123,19 @@ class Parts:
 
         children = []
         share: tuple[Share, ...] = ()
-        disks: tuple[Disk, ...] = ()
-        if self.image:
-            disks = (Disk(give(os.open(self.image, os.O_RDONLY | os.O_CLOEXEC)), readonly=True),)
-        if self.shares.argv:
+        if self.shares.mounting is not None:
             listening, connected = _vhost_user(directory)
             number = len(self.fds) + 3
             self.fds.append(listening)
-            plan = jail.program_plan(self.shares.argv, uid=0, gid=0, capabilities=self.shares.capabilities)
+            argv = command(find_virtiofsd(self._cache), JAIL, VIRTIOFSD_FD)
+            plan = jail.program_plan(argv, uid=0, gid=0, capabilities=capability_mask(CAPABILITIES))
             said = len(self.fds) + 3
             self.fds.append(self._new("virtiofsd.log"))
-            children.append(Child("virtiofsd", ((number, 3), (said, 2)), encode(plan)))
-            share = (Share(self.shares.tag, give(connected)),)
+            children.append(Child("virtiofsd", ((number, VIRTIOFSD_FD), (said, 2)), encode(plan)))
+            share = (Share(TAG, give(connected)),)
+        disks: tuple[Disk, ...] = ()
+        if self.image:
+            disks = (Disk(give(os.open(self.image, os.O_RDONLY | os.O_CLOEXEC)), readonly=True),)
         spec = MachineSpec(
             memory_bytes=machine_memory_bytes(config),
             kernel=KERNEL,
@@ -117,8 +146,8 @@ class Parts:
             pvh=image.pvh,
             tsc_khz=host_tsc_khz(self._cache),
             parameters=wanted.kernel_parameters,
-            shares=share,
             disks=disks,
+            shares=share,
             qmp_fd=give(_listen(directory, QMP)),
             console_fd=give(self._new(CONSOLE)),
         )
@@ -126,7 +155,7 @@ class Parts:
         if self.image and templates.is_possible(spec):
             spec = self._from_template(hypervisor, spec, (image.path, initramfs.path), give)
         argv = hypervisor.command(spec)
-        plan = jail.program_plan(argv, uid=jail.VMM_UID, gid=jail.VMM_GID, capabilities=0)
+        plan = jail.program_plan(argv, uid=self.ids.spare, gid=self.ids.spare, capabilities=0)
         children.append(Child("hypervisor", tuple(machine), encode(plan)))
         self.fds[MACHINE_FD - 3] = _memory_file(encode_machine(children))
         self._make_jail(image.path, initramfs.path, spec)
@@ -136,17 +165,12 @@ class Parts:
     ) -> MachineSpec:
         """The machine as one that goes on from where another was saved."""
         template = templates.take(hypervisor, spec, boot, self._cache)
-        try:
-            memory = give(templates.private_memory(template.memory_fd))
-            devices = give(template.devices_fd)
-        finally:
-            os.close(template.memory_fd)
-        file = MemoryFile(f"/proc/self/fd/{memory}", shared=True)
-        told, telling = socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0)
-        telling.sendall(templates.orders(devices))
-        orders = give(told.detach())
-        give(telling.detach())  # nobody reads the answers; but an end that is closed is one more thing to happen
-        return spec.replace(memory_file=file, incoming=True, orders_fd=orders)
+        self.restoring = Restoring(template)
+        memory, orders, devices, _ = [give(os.dup(fd)) for fd in self.restoring.fds]
+        self.restoring.devices = devices
+        return spec.replace(
+            memory_file=MemoryFile(f"/proc/self/fd/{memory}", shared=True), incoming=True, orders_fd=orders
+        )
 
     def _make_jail(self, kernel: str, initrd: str, spec: MachineSpec) -> None:
         stage = self._container.path("root")
@@ -167,19 +191,12 @@ class Parts:
             jail.Jail(
                 (str(MACHINE_FD), *map(str, numbers)),
                 helper_path(),
-                self._mappings(),
+                (self.ids.uid_mappings, self.ids.gid_mappings),
                 spec.memory_bytes,
                 (*files, *self.shares.mounts),
                 kvm=spec.accel == "kvm",
             ),
         )
-
-    def _mappings(self) -> "tuple[tuple[IDMapping, ...], tuple[IDMapping, ...]]":
-        linux = self._config.linux
-        if linux is not None and linux.uid_mappings:
-            return linux.uid_mappings, linux.gid_mappings
-        uids, gids = system_mappings() if host_facts.is_privileged() else id_mappings()
-        return _records(uids), _records(gids)
 
     def _take(self, *fds: int) -> None:
         self.fds += fds
@@ -189,8 +206,13 @@ class Parts:
         return os.open(self._container.path(name), flags, 0o600)
 
 
-def _of_image(config: "Config") -> Shares:
-    return Shares((), config, images.AT, (), 0, "", images.mounting())
+def _ids(linux: "Linux | None", paths: list[str]) -> "JailIds":
+    """The ids of the jail: nobody's where the shared files can be id-mapped."""
+    if not host_facts.is_privileged():
+        uids, gids = id_mappings()
+        return callers_ids(linux, _records(uids), _records(gids))
+    base = nobodys_ids(wanted_ids(linux))
+    return mapped_ids(linux, base) if can_be_mapped(paths) else disk_ids(linux, base)
 
 
 def _records(mappings: "list[dict[str, int]]") -> tuple[IDMapping, ...]:
