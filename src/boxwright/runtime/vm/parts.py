@@ -3,17 +3,19 @@
 import os
 from _socket import AF_UNIX, SOCK_CLOEXEC, SOCK_SEQPACKET, SOCK_STREAM, socket, socketpair
 
-from boxwright.boxes.vm import jail
+from boxwright.boxes.vm import jail, templates
 from boxwright.boxes.vm.accel import choose, host_tsc_khz
 from boxwright.boxes.vm.cache import Cache
 from boxwright.boxes.vm.client import CONTROL, listen
 from boxwright.boxes.vm.hypervisor import Qemu
 from boxwright.boxes.vm.ids import callers_ids, disk_ids, mapped_ids, wanted_ids
+from boxwright.boxes.vm.images import DEVICE, image_of
 from boxwright.boxes.vm.initramfs import make_initramfs
 from boxwright.boxes.vm.kernels import boot_image, find_kernel
-from boxwright.boxes.vm.machine import Child, MachineSpec, Share, encode_machine
+from boxwright.boxes.vm.machine import Child, Disk, MachineSpec, MemoryFile, Share, encode_machine
 from boxwright.boxes.vm.parameters import wanted_of
 from boxwright.boxes.vm.shares import JAIL, TAG, make_shares, refuse_kinds, sources
+from boxwright.boxes.vm.templates import Restoring
 from boxwright.boxes.vm.virtiofsd import CAPABILITIES, command, find_virtiofsd
 from boxwright.host import facts as host_facts
 from boxwright.host.shares import can_be_mapped, modes_of, nobodys_ids
@@ -28,6 +30,8 @@ from boxwright.spec.types import IDMapping, Mount
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from boxwright.boxes.vm.ids import JailIds
     from boxwright.plan.request import RootSource
     from boxwright.runtime.containers import Container
@@ -53,17 +57,21 @@ class Parts:
         self._config = config
         self._container = container
         self._cache = Cache()
-        wanted = sources(config, self.root_path, bundle)
+        self.image = self._find_image(bundle, overlay=overlay)
+        shared_root = "" if self.image else self.root_path
+        wanted = sources(config, shared_root, bundle)
         refuse_kinds(modes_of(source.path for source in wanted), wanted)
         self.ids = _ids(config.linux, [source.path for source in wanted])
-        self.shares = make_shares(config, self.root_path, bundle, self.ids, overlay=overlay)
+        self.shares = make_shares(config, shared_root, bundle, self.ids, overlay=overlay)
         self.guest = self.shares.config
         self.guest_path = self.shares.root
         self.mounting = self.shares.mounting
+        self.restoring: Restoring | None = None
         try:
             self._assemble()
         except BaseException:
             self.close()
+            self.forget()
             raise
 
     def close(self) -> None:
@@ -72,6 +80,29 @@ class Parts:
             fd = self.fds.pop()
             if fd >= 0:
                 os.close(fd)
+
+    def fill(self) -> None:
+        """Give the hypervisor what it goes on from, once its process is on its way."""
+        if self.restoring is not None:
+            self.restoring.fill()
+            self.forget()
+
+    def forget(self) -> None:
+        """Let go of what the machine was to go on from."""
+        if self.restoring is not None:
+            self.restoring.close()
+            self.restoring = None
+
+    @property
+    def device(self) -> str:
+        """The guest's device that the root is on, empty if it is none."""
+        return DEVICE if self.image else ""
+
+    def _find_image(self, bundle: str, *, overlay: bool) -> str:
+        """An image of the root, where nothing written to it is to stay and no file of the host is shared beside it."""
+        if not overlay or self.root_path == "/" or sources(self._config, "", bundle):
+            return ""
+        return image_of(self.root_path, self._cache)
 
     def _assemble(self) -> None:
         config, directory = self._config, self._container.directory
@@ -104,6 +135,9 @@ class Parts:
             self.fds.append(self._new("virtiofsd.log"))
             children.append(Child("virtiofsd", ((number, VIRTIOFSD_FD), (said, 2)), encode(plan)))
             share = (Share(TAG, give(connected)),)
+        disks: tuple[Disk, ...] = ()
+        if self.image:
+            disks = (Disk(give(os.open(self.image, os.O_RDONLY | os.O_CLOEXEC)), readonly=True),)
         spec = MachineSpec(
             memory_bytes=machine_memory_bytes(config),
             kernel=KERNEL,
@@ -114,15 +148,31 @@ class Parts:
             pvh=image.pvh,
             tsc_khz=host_tsc_khz(self._cache),
             parameters=wanted.kernel_parameters,
+            disks=disks,
             shares=share,
             qmp_fd=give(listen(directory, QMP, SOCK_STREAM, 1).detach()),
             console_fd=give(self._new(CONSOLE)),
         )
+        machine.append((machine[-1][0], 2))  # what the hypervisor complains of is there too
+        if self.image and templates.is_possible(spec):
+            spec = self._from_template(hypervisor, spec, (image.path, initramfs.path), give)
         argv = hypervisor.command(spec)
         plan = jail.program_plan(argv, uid=self.ids.spare, gid=self.ids.spare, capabilities=0)
         children.append(Child("hypervisor", tuple(machine), encode(plan)))
         self.fds[MACHINE_FD - 3] = _memory_file(encode_machine(children))
         self._make_jail(image.path, initramfs.path, spec)
+
+    def _from_template(
+        self, hypervisor: Qemu, spec: MachineSpec, boot: tuple[str, str], give: "Callable[[int], int]"
+    ) -> MachineSpec:
+        """The machine as one that goes on from where another was saved."""
+        template = templates.take(hypervisor, spec, boot, self._cache)
+        self.restoring = Restoring(template)
+        memory, orders, devices, _ = [give(os.dup(fd)) for fd in self.restoring.fds]
+        self.restoring.devices = devices
+        return spec.replace(
+            memory_file=MemoryFile(f"/proc/self/fd/{memory}", shared=True), incoming=True, orders_fd=orders
+        )
 
     def _make_jail(self, kernel: str, initrd: str, spec: MachineSpec) -> None:
         stage = self._container.path("root")
