@@ -111,6 +111,8 @@ def _tried(hypervisor: Hypervisor, image: "BootImage", initrd: str) -> Choice:
             port.close()
             ours.settimeout(TRIAL_TIMEOUT_S)
             answer = ours.recv(1)
+        except ConnectionResetError:
+            answer = b""  # it has ended with our greeting unread
         except TimeoutError:
             return Choice(TCG, f"{DEVICE} opens, but a kernel hangs: nothing came of it within {TRIAL_TIMEOUT_S:g} s")
         finally:
