@@ -90,6 +90,23 @@ def share_mappings(
     return _through(own[0] or _same(uids), uids, ids), _through(own[1] or _same(gids), gids, ids)
 
 
+def guest_mappings(linux: "Linux | None", ids: JailIds) -> "tuple[Mappings, Mappings]":
+    """The maps of an id-mapped mount in the guest, of files owned there as on the host's disk; empty if they agree."""
+    plain = ids.replace(base=0)
+    if ids.mapped:
+        found = share_mappings(linux, plain)
+    else:
+        uids, gids = _files(ids.uid_mappings, ids), _files(ids.gid_mappings, ids)
+        found = _through(_same(uids), uids, plain), _through(_same(gids), gids, plain)
+    agreed = all(m.container_id == m.host_id for mappings in found for m in mappings)
+    return ((), ()) if agreed else found
+
+
+def _files(mappings: "Mappings", ids: JailIds) -> "Mappings":
+    """Without the ids that are for processes only."""
+    return tuple(_below(mappings, ids.spare or ids.top))
+
+
 def _through(disk: "Mappings", container: "Mappings", ids: JailIds) -> "Mappings":
     """Disk → host → container → jail, for the ids that come through all of them."""
     found = []
