@@ -8,8 +8,8 @@ from boxwright.boxes.vm.ids import (
     SPARE_IDS,
     callers_ids,
     disk_ids,
-    guest_mappings,
     mapped_ids,
+    owners_agree,
     share_mappings,
     wanted_ids,
 )
@@ -102,12 +102,16 @@ def test_a_container_of_a_caller_without_privileges_brings_its_maps() -> None:
     assert callers_ids(asked, (), ()).uid_mappings == asked.uid_mappings
 
 
-def test_an_image_is_id_mapped_in_the_guest_only_where_owners_differ() -> None:
-    assert guest_mappings(None, mapped_ids(None, BASE)) == ((), ())
-    assert guest_mappings(None, disk_ids(None, BASE)) == ((), ())
-    asked = linux((0, 300000, 1000))
-    for ids in (mapped_ids(asked, BASE), disk_ids(asked, BASE)):
-        assert [triples(maps) for maps in guest_mappings(asked, ids)] == [[(300000, 0, 1000)]] * 2
-    maps = (IDMapping(0, 1000, 1), IDMapping(1, 100000, 65536))
-    uids, _ = guest_mappings(None, callers_ids(None, maps, maps))
-    assert triples(uids) == [(1000, 0, 1), (100000, 1, 65536 - SPARE_IDS)]
+@pytest.mark.parametrize(
+    ("asked", "privileged", "agree"),
+    [
+        (None, True, True),
+        (linux((0, 0, 4294967295)), True, True),
+        (linux((0, 300000, 1000)), True, False),
+        (None, False, False),
+    ],
+)
+def test_an_image_will_do_where_owners_on_the_disk_are_those_of_the_guest(
+    asked: Linux | None, privileged: bool, agree: bool
+) -> None:
+    assert owners_agree(asked, privileged=privileged) is agree

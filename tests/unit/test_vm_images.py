@@ -1,4 +1,4 @@
-"""Images of directories: when one is made again, and what is removed."""
+"""Images of directories: when one is made again, when there is none, and what is removed."""
 
 import os
 import stat
@@ -10,13 +10,12 @@ import pytest
 
 from boxwright.boxes.vm import images
 from boxwright.boxes.vm.cache import Cache
-from boxwright.boxes.vm.ids import disk_ids, mapped_ids
-from boxwright.boxes.vm.images import DISK_BYTES, EXT4, Image, Maker, evict, find_maker, image_of, look_at, mounting
-from boxwright.errors import HostError, UnsupportedError
-from boxwright.plan import ops
-from boxwright.spec.types import IDMapping, Linux, Namespace
+from boxwright.boxes.vm.images import image_of
+from boxwright.boxes.vm.templates import DISK_BYTES
+from boxwright.errors import HostError
 
 MIB = 1 << 20
+MakerFactory = Callable[..., None]
 
 
 @pytest.fixture
@@ -26,7 +25,6 @@ def cache(tmp_path: Path) -> Cache:
 
 @pytest.fixture
 def tree(tmp_path: Path) -> Path:
-    """A directory of some files, long enough ago not to be fresh for `settled`."""
     root = tmp_path / "tree"
     (root / "etc").mkdir(parents=True)
     (root / "etc/name").write_text("one\n")
@@ -34,18 +32,25 @@ def tree(tmp_path: Path) -> Path:
     return root
 
 
-def settled(root: Path) -> None:
-    """Wait until a later change cannot have the same time as the last one."""
-    while look_at(str(root)).fresh:
+@pytest.fixture
+def maker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> MakerFactory:
+    """Put a program in the place of mkfs.erofs that writes a line for each time that it runs, and goes on as told."""
+    program = tmp_path / "mkfs"
+
+    def write(then: str = "") -> None:
+        program.write_text(f"#!/bin/sh\necho made >> {tmp_path}/runs\n{then}\n")
+        program.chmod(0o755)
+        monkeypatch.setattr(images, "mkfs", lambda: str(program))
+
+    write()
+    return write
+
+
+def settled(root: Path) -> str:
+    """What the tree looks like, once a later change cannot have the same time as the last one."""
+    while not (digest := images._digest(str(root), __file__)):
         time.sleep(0.02)
-
-
-def counting(tmp_path: Path, then: str = "") -> Maker:
-    """A maker that writes a line for each time that it runs."""
-    program = tmp_path / "mke2fs"
-    program.write_text(f"#!/bin/sh\necho made >> {tmp_path}/runs\n{then}\n")
-    program.chmod(0o755)
-    return Maker(EXT4, str(program))
+    return digest
 
 
 def runs(tmp_path: Path) -> int:
@@ -53,13 +58,15 @@ def runs(tmp_path: Path) -> int:
     return len(file.read_text().splitlines()) if file.exists() else 0
 
 
-def test_an_image_is_made_once_for_a_tree_that_stays_as_it_is(tmp_path: Path, tree: Path, cache: Cache) -> None:
+def test_an_image_is_made_once_for_a_tree_that_stays_as_it_is(
+    tmp_path: Path, tree: Path, cache: Cache, maker: MakerFactory
+) -> None:
     settled(tree)
-    maker = counting(tmp_path)
-    first, second = image_of(str(tree), cache, maker), image_of(str(tree), cache, maker)
+    first, second = image_of(str(tree), cache), image_of(str(tree), cache)
+    assert first
     assert first == second
     assert runs(tmp_path) == 1
-    found = os.stat(first.path)
+    found = os.stat(first)
     assert (found.st_size, stat.S_IMODE(found.st_mode)) == (DISK_BYTES, 0o444)
     assert found.st_blocks * 512 < MIB
 
@@ -87,108 +94,71 @@ def same_size_and_time(root: Path) -> None:
     ids=["content", "mode", "name", "file", "hard link", "directory", "root", "link"],
 )
 def test_whatever_changes_in_the_tree_makes_it_another(tree: Path, change: Callable[[Path], object]) -> None:
-    settled(tree)
-    before = look_at(str(tree)).digest
+    before = settled(tree)
     change(tree)
-    assert look_at(str(tree)).digest != before
+    assert settled(tree) != before
 
 
-def test_an_image_of_a_tree_that_was_just_changed_is_not_found_again(
-    tmp_path: Path, tree: Path, cache: Cache, monkeypatch: pytest.MonkeyPatch
+def test_there_is_no_image_of_a_tree_that_has_just_changed(
+    tmp_path: Path, tree: Path, cache: Cache, maker: MakerFactory
 ) -> None:
-    monkeypatch.setattr(images, "_SETTLED_NS", 10**18)
-    maker = counting(tmp_path)
-    assert image_of(str(tree), cache, maker).path != image_of(str(tree), cache, maker).path
-    assert runs(tmp_path) == 2
-
-
-def test_a_tree_that_changes_meanwhile_is_an_error_and_leaves_nothing(tmp_path: Path, tree: Path, cache: Cache) -> None:
     settled(tree)
-    with pytest.raises(HostError, match="changed meanwhile"):
-        image_of(str(tree), cache, counting(tmp_path, f"touch {tree}/new"))
+    (tree / "etc/name").write_text("new\n")
+    os.utime(tree / "etc/name", (0, 0))
+    assert image_of(str(tree), cache) == ""
+    assert runs(tmp_path) == 0
+
+
+def test_there_is_no_image_of_a_tree_that_changes_meanwhile(
+    tmp_path: Path, tree: Path, cache: Cache, maker: MakerFactory
+) -> None:
+    settled(tree)
+    maker(f"touch {tree}/new")
+    assert image_of(str(tree), cache) == ""
+    assert runs(tmp_path) == 1
     assert os.listdir(cache.directory) == []
 
 
-def test_a_maker_that_fails_is_quoted_and_leaves_nothing(tmp_path: Path, tree: Path, cache: Cache) -> None:
+def test_a_maker_that_fails_is_quoted_and_leaves_nothing(tree: Path, cache: Cache, maker: MakerFactory) -> None:
     settled(tree)
-    with pytest.raises(HostError, match="status 3") as caught:
-        image_of(str(tree), cache, counting(tmp_path, "echo disk on fire >&2; exit 3"))
-    assert "it wrote: disk on fire" in caught.value.details
+    maker("echo disk on fire >&2; exit 3")
+    with pytest.raises(HostError, match="disk on fire"):
+        image_of(str(tree), cache)
     assert os.listdir(cache.directory) == []
 
 
-def test_a_tree_with_something_mounted_in_it_is_refused(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    device = os.lstat(tree).st_dev
-    monkeypatch.setattr(images.os, "lstat", lambda path: moved(Path(path).stat(follow_symlinks=False), path, device))
-    with pytest.raises(UnsupportedError, match="etc") as caught:
-        look_at(str(tree))
-    assert caught.value.property == "root.path"
-
-
-def moved(found: os.stat_result, path: str, device: int) -> os.stat_result:
-    """As if another device were mounted on `etc`."""
-    values = list(found)
-    values[stat.ST_DEV] = device + path.endswith("/etc")
-    return os.stat_result(values, {"st_mtime_ns": 0, "st_ctime_ns": 0})
-
-
-def test_what_cannot_be_read_is_named(tmp_path: Path) -> None:
-    with pytest.raises(HostError, match="No such file"):
-        look_at(str(tmp_path / "none"))
-
-
-def entry(cache: Cache, name: str, age_s: float, size: int = 0) -> Path:
-    path = Path(cache.directory) / name
-    path.write_bytes(b"x" * size)
-    os.utime(path, (time.time() - age_s,) * 2)
-    return path
-
-
-def test_images_not_used_for_long_are_removed_and_nothing_else(cache: Cache) -> None:
-    new, old = entry(cache, "image-a.erofs", 10), entry(cache, "image-b.erofs", 1000)
-    other, draft = entry(cache, "vmlinux-c", 1000), entry(cache, "draft-1-a", 1000)
-    evict(cache, most_age_s=100)
-    assert [path.exists() for path in (new, old, other, draft)] == [True, False, True, False]
-
-
-def test_images_are_removed_from_the_least_used_on_where_they_are_too_large(cache: Cache) -> None:
-    paths = [entry(cache, f"image-{age}.ext4", age, 64 * 1024) for age in (10, 20, 30)]
-    evict(cache, most_bytes=150 * 1024)
-    assert [path.exists() for path in paths] == [True, True, False]
-
-
-def test_the_newest_image_stays_however_large(cache: Cache) -> None:
-    path = entry(cache, "image-a.ext4", 1000, MIB)
-    evict(cache, most_bytes=1, most_age_s=1)
-    assert path.exists()
-
-
-def test_an_image_that_is_found_counts_as_used(tmp_path: Path, tree: Path, cache: Cache) -> None:
+def test_without_the_program_there_is_no_image(tree: Path, cache: Cache, monkeypatch: pytest.MonkeyPatch) -> None:
     settled(tree)
-    maker = counting(tmp_path)
-    path = image_of(str(tree), cache, maker).path
+    monkeypatch.setattr(images, "mkfs", lambda: "")
+    assert image_of(str(tree), cache) == ""
+
+
+@pytest.mark.parametrize(("limit", "most"), [("MOST_FILES", 3), ("MOST_BYTES", 3)])
+def test_there_is_no_image_of_a_tree_that_is_too_large(
+    tree: Path, cache: Cache, maker: MakerFactory, monkeypatch: pytest.MonkeyPatch, limit: str, most: int
+) -> None:
+    settled(tree)
+    monkeypatch.setattr(images, limit, most)
+    assert image_of(str(tree), cache) == ""
+
+
+def test_images_are_removed_from_the_least_used_on_and_nothing_else_is(
+    tree: Path, cache: Cache, maker: MakerFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(images, "MOST_KEPT", 2)
+    paths = [Path(cache.directory) / name for name in ("image-a", "image-b", "vmlinux-c")]
+    for age_s, path in enumerate(paths, 1):
+        path.touch()
+        os.utime(path, (age_s, age_s))
+    settled(tree)
+    made = image_of(str(tree), cache)
+    assert [path.exists() for path in paths] == [False, True, True]
+    assert os.path.exists(made)
+
+
+def test_an_image_that_is_found_counts_as_used(tree: Path, cache: Cache, maker: MakerFactory) -> None:
+    settled(tree)
+    path = image_of(str(tree), cache)
     os.utime(path, (0, 0))
-    image_of(str(tree), cache, maker)
+    assert image_of(str(tree), cache) == path
     assert os.stat(path).st_mtime > time.time() - 60
-
-
-def test_without_a_program_for_it_there_is_a_hint(tmp_path: Path) -> None:
-    with pytest.raises(HostError) as caught:
-        find_maker((str(tmp_path),))
-    assert caught.value.hint == "install `erofs-utils`, or `e2fsprogs`"
-
-
-def test_the_guest_mounts_it_read_only_and_maps_owners_where_they_differ() -> None:
-    image = Image("/cache/image", EXT4)
-    plain = mounting(image, None, mapped_ids(None, 1_000_000))
-    assert not any(isinstance(step.op, ops.SetAttr) for step in plan_steps(plain))
-    fsmount = next(step.op for step in plan_steps(plain) if isinstance(step.op, ops.FsMount))
-    assert (fsmount.params, fsmount.attr) == (("source=/dev/vda", "ro"), 1)
-    maps = (IDMapping(0, 300000, 65536),)
-    linux = Linux(namespaces=(Namespace("user"),), uid_mappings=maps, gid_mappings=maps)
-    found = [step.op for step in plan_steps(mounting(image, linux, disk_ids(linux, 1_000_000)))]
-    assert ops.Userns(2, "300000 0 65536\n", "300000 0 65536\n") in found
-
-
-def plan_steps(plan: ops.Plan) -> tuple[ops.Step, ...]:
-    return plan.outer

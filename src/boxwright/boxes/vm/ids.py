@@ -78,6 +78,12 @@ def callers_ids(linux: "Linux | None", uids: "Mappings", gids: "Mappings") -> Ja
     return JailIds(uids, gids, top, spare)
 
 
+def owners_agree(linux: "Linux | None", *, privileged: bool) -> bool:
+    """Whether the owner of a file on the disk is the same id in the guest, so that an image of the disk will do."""
+    uids, gids = _container(linux, FILE_IDS)
+    return privileged and all(m.container_id == m.host_id for m in (*uids, *gids))
+
+
 def share_mappings(
     linux: "Linux | None", ids: JailIds, own: "tuple[Mappings, Mappings]" = ((), ())
 ) -> "tuple[Mappings, Mappings]":
@@ -88,23 +94,6 @@ def share_mappings(
     """
     uids, gids = _container(linux, ids.top)
     return _through(own[0] or _same(uids), uids, ids), _through(own[1] or _same(gids), gids, ids)
-
-
-def guest_mappings(linux: "Linux | None", ids: JailIds) -> "tuple[Mappings, Mappings]":
-    """The maps of an id-mapped mount in the guest, of files owned there as on the host's disk; empty if they agree."""
-    plain = ids.replace(base=0)
-    if ids.mapped:
-        found = share_mappings(linux, plain)
-    else:
-        uids, gids = _files(ids.uid_mappings, ids), _files(ids.gid_mappings, ids)
-        found = _through(_same(uids), uids, plain), _through(_same(gids), gids, plain)
-    agreed = all(m.container_id == m.host_id for mappings in found for m in mappings)
-    return ((), ()) if agreed else found
-
-
-def _files(mappings: "Mappings", ids: JailIds) -> "Mappings":
-    """Without the ids that are for processes only."""
-    return tuple(_below(mappings, ids.spare or ids.top))
 
 
 def _through(disk: "Mappings", container: "Mappings", ids: JailIds) -> "Mappings":
