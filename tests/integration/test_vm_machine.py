@@ -1,5 +1,6 @@
 """The machine alone: the host's kernel with our initramfs under emulation, and what its devices are in the guest."""
 
+import errno
 import os
 import signal
 import socket
@@ -11,8 +12,11 @@ import pytest
 
 import lacks
 from boxwright.boxes.vm import accel, qmp
+from boxwright.boxes.vm.cache import Cache
 from boxwright.boxes.vm.hypervisor import Qemu, QemuControl, data_files
+from boxwright.boxes.vm.images import image_of, mkfs
 from boxwright.boxes.vm.machine import KVM, MEBIBYTE, MICROVM, Q35, TCG, USER_NETWORK, Disk, MachineSpec, Network, Share
+from boxwright.boxes.vm.templates import DISK_BYTES
 from boxwright.errors import HostError
 from fixtures_machine import Assets, booted
 
@@ -57,6 +61,27 @@ def test_devices_are_in_the_guest_by_descriptor(assets: Assets, tmp_path: Path) 
         os.close(written)
     assert writable.read_bytes().startswith(b"written inside")
     assert b"said on the console" in console.read_bytes()
+
+
+def test_an_image_of_a_directory_is_a_disk_that_nothing_is_written_to(assets: Assets, tmp_path: Path) -> None:
+    lacks.need("mkfs.erofs", mkfs())
+    root = tmp_path / "root"
+    (root / "sub").mkdir(parents=True)
+    (root / "sub/file").write_text("in the image\n")
+    while not (path := image_of(str(root), Cache(str(tmp_path / "cache")))):
+        time.sleep(0.05)  # it has just been written
+    found = os.stat(path)
+    assert found.st_size == DISK_BYTES
+    assert found.st_blocks * 512 < 64 * MEBIBYTE
+    disk = os.open(path, os.O_RDONLY)
+    try:
+        with booted(assets, disks=(Disk(fd=disk, readonly=True),), fds=(disk,)) as machine:
+            assert machine.ask("mount erofs /dev/vda") == ""
+            assert machine.ask("read /mnt/sub/file") == "in the image"
+            with pytest.raises(AssertionError, match=os.strerror(errno.EROFS)):
+                machine.ask("write /mnt/sub/file other")
+    finally:
+        os.close(disk)
 
 
 def drift(ask) -> float:
