@@ -76,7 +76,7 @@ def _explain(config: "Config", bundle: str, root: RootSource, container_id: str,
     from boxwright.plan.compile import compile_create
     from boxwright.plan.explain import explain
 
-    facts = host_facts.probe()
+    facts = host_facts.probe_for(config)
     request = _request(config, facts, bundle, root, container_id, runtime.cgroup_driver)
     return explain(compile_create(config, facts, request), config, facts)
 

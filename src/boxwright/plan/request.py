@@ -18,7 +18,7 @@ class HostFacts(Record):
     newuidmap: str = ""  # paths of the set-user-id mapping tools, empty where missing
     newgidmap: str = ""
     last_capability: int = 40
-    apparmor: bool = False
+    apparmor: tuple[str, ...] | None = None  # the profiles there are; None: not looked at, or it cannot be told
     selinux: bool = False
     resctrl: str = ""  # mount point of resctrl, empty where missing
 

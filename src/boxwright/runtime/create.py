@@ -159,7 +159,7 @@ class Creation:
     def _begin(self, *, gate: bool) -> Making:
         if self.options.notify_socket:
             self._open_notify(gate=gate)
-        facts = host_facts.probe()
+        facts = host_facts.probe_for(self.config)
         placement = place(self.config, facts.cgroups, self.container.id, self.runtime.cgroup_driver)
         placement, site = inspect(self.config, facts.cgroups, placement)
         root = self._root or RootSource(root_path(self.config, self.options.bundle))

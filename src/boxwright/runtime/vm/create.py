@@ -62,6 +62,9 @@ class MachineCreation(Creation):
         if self.preserve_fds:
             raise UnsupportedError("preserved descriptors", "vm", "a descriptor cannot be handed to another kernel")
         self._guest_idle, self.idle = self.idle, False
+        if self.asked.root is not None and self.asked.root.readonly:
+            # the host's side keeps what the guest shall not write to; places of mounts are made in the overlay
+            self._overlay_bytes = max(0, self._overlay_bytes)
         overlay = self._overlay_bytes >= 0
         self.parts = parts = Parts(self.asked, self.container, self.options.bundle, self._root, overlay=overlay)
         try:
@@ -80,6 +83,7 @@ class MachineCreation(Creation):
         """Write down what is about to be made, for who looks at the container: its own configuration."""
         assert self.parts is not None
         self.container.facts["isolation"] = "vm"
+        self.container.facts["guestOverlay"] = self._overlay_bytes >= 0
         super().record(placement, self.parts.root_path)
         self.container.keep_config(self.asked)
 
@@ -104,7 +108,7 @@ class MachineCreation(Creation):
             seccomp=filter_program(self.runtime, self.asked, self.default_seccomp),
             gate=gate,
             new_keyring=not self.options.no_new_keyring,
-            no_pivot=True,
+            no_pivot=self.options.no_pivot,
             idle=self._guest_idle,
         )
 
@@ -196,6 +200,8 @@ def _seed(client: Client) -> None:
 def _perform(client: Client, creation: MachineCreation) -> None:
     """Mount what is shared with the guest."""
     assert creation.parts is not None
+    if creation.parts.mounting is None:
+        return
     helper = RemoteHelper(client, creation.parts.mounting, 0)
     follower = Follower(creation.runtime, helper, creation.asked)
     follower.until_executed()

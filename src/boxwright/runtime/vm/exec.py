@@ -56,7 +56,6 @@ def _start(container: "Container", process: Process, client: Client) -> None:
 def _plan(container: "Container", process: Process, client: Client) -> "Plan":
     config = guest_config(container.config())
     request = JoinRequest(
-        container_id=container.id,
         pid=int(container.facts["guestPid"]),
         groups=((2, f"/sys/fs/cgroup{GROUP}"),),
         seccomp=filter_program(container.runtime, config, container.facts.get("defaultSeccomp")),
