@@ -311,7 +311,11 @@ def test_a_terminal_is_stream_1_and_has_a_size(agent, terminal_plan):
 
 
 def test_a_terminal_is_resized_and_typed_into(agent, terminal_plan):
-    agent.send_plan(terminal_plan("trap 'stty size' WINCH; echo ready; while :; do read -r line && break; done; echo $line."), TERMINAL, channel=2)
+    agent.send_plan(
+        terminal_plan("trap 'stty size' WINCH; echo ready; while :; do read -r line && break; done; echo $line."),
+        TERMINAL,
+        channel=2,
+    )
     agent.credit(2)
     agent.until(GUEST_CREDIT)
     agent.until(GUEST_DATA)
@@ -390,8 +394,8 @@ def test_a_closed_channel_loses_its_processes_and_is_forgotten(agent):
     assert done(agent, 2) == errno.ESRCH
 
 
-def wait_for(condition, channel=100):
-    for channel in range(channel, channel + 200):
+def wait_for(condition, first=100):
+    for channel in range(first, first + 200):
         if condition(channel):
             return
     raise AssertionError("it does not come true")
@@ -506,7 +510,9 @@ def test_the_gate_cannot_be_found(agent):
 
 
 def test_exec_joins_the_init(agent):
-    agent.send_plan(plan_of([ops.Clone(CLONE_NEWUTS)], (), [ops.SetHostname("inner"), *program("echo; sleep 60")]), INIT, channel=2)
+    agent.send_plan(
+        plan_of([ops.Clone(CLONE_NEWUTS)], (), [ops.SetHostname("inner"), *program("echo; sleep 60")]), INIT, channel=2
+    )
     agent.credit(2)
     agent.until(GUEST_DATA)
     plan = plan_of([ops.Setns(0, CLONE_NEWUTS), ops.Clone(0)], (), program("hostname"), ("init",))

@@ -105,7 +105,7 @@ def make_shares(config: Config, root_path: str, bundle: str, ids: JailIds, *, ov
     With `overlay` the root is covered in the guest, and nothing is written through. Raises UnsupportedError as
     `sources` does.
     """
-    mounts = [] if not root_path else [_root(config.linux, root_path, ids, readonly=overlay)]
+    mounts = [] if not root_path else [_root(config.linux, root_path, ids, overlay=overlay)]
     guests = []
     for index, mount in enumerate(config.mounts):
         if _is_shared(mount):
@@ -185,10 +185,11 @@ def _tree(mounts: list[Mount]) -> tuple[Mount, ...]:
     return (Mount(JAIL, "tmpfs", "share", _TREE), *mounts, closed)
 
 
-def _root(linux: "Linux | None", path: str, ids: JailIds, *, readonly: bool) -> Mount:
-    own = ("ro", "rro") if readonly else ()
+def _root(linux: "Linux | None", path: str, ids: JailIds, *, overlay: bool) -> Mount:
+    """The root as the server sees it. What is mounted below it is no part of an overlay over it, as on one kernel."""
+    how = ("bind", *_CONFINED, "ro") if overlay else ("rbind", *_CONFINED)
     uids, gids = share_mappings(linux, ids) if ids.mapped else ((), ())
-    options = ("rbind", *_CONFINED, *own, *(("ridmap",) if ids.mapped else ()))
+    options = (*how, *(("idmap" if overlay else "ridmap",) if ids.mapped else ()))
     return RootMount(f"{JAIL}/root", "none", path, options, uids, gids, pointer="/root/path")
 
 
