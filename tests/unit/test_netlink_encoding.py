@@ -15,7 +15,10 @@ def body_of(message: bytes) -> tuple[int, int, bytes]:
 def test_an_attribute_is_padded_but_its_length_is_not():
     assert wire.attribute(3, b"ab\0").hex() == "07000300" + "61620000"
     assert wire.nested(26, wire.attribute(1, b"")).hex() == "08001a80" + "04000100"
-    assert list(wire.attributes(wire.attribute(3, b"ab\0") + wire.attribute(4, b"1234"))) == [(3, b"ab\0"), (4, b"1234")]
+    assert list(wire.attributes(wire.attribute(3, b"ab\0") + wire.attribute(4, b"1234"))) == [
+        (3, b"ab\0"),
+        (4, b"1234"),
+    ]
     assert list(wire.attributes(b"\x03\0\x01\0")) == []  # shorter than its own head: the end
 
 
@@ -27,7 +30,7 @@ def test_a_link_is_renamed_sized_and_set_up():
         wire.IFLA_IFNAME: b"net1\0",
         wire.IFLA_MTU: (1400).to_bytes(4, "little"),
     }
-    assert wire.INDEX_AT == wire.HEADER.size + 4
+    assert wire.HEADER.size + 4 == wire.INDEX_AT
 
 
 def test_an_address_says_its_family_by_its_length():

@@ -121,7 +121,7 @@ class Routes:
     def find(self, name: str) -> Link | None:
         """The device that answers to `name`, by its name or an alternative one."""
         try:
-            answers = self._ask(RTM_GETLINK, 0, IFINFO.pack(0, 0, 0, 0, 0) + attribute(IFLA_IFNAME, text(name)))
+            answers = self.ask(RTM_GETLINK, 0, IFINFO.pack(0, 0, 0, 0, 0) + attribute(IFLA_IFNAME, text(name)))
         except NetlinkError as refusal:
             if refusal.errno == ENODEV:
                 return None
@@ -130,34 +130,34 @@ class Routes:
 
     def link(self, index: int) -> Link:
         """The device of that index."""
-        return _link(self._ask(RTM_GETLINK, 0, IFINFO.pack(0, 0, index, 0, 0))[0])
+        return _link(self.ask(RTM_GETLINK, 0, IFINFO.pack(0, 0, index, 0, 0))[0])
 
     def links(self) -> list[Link]:
         """All devices of the namespace."""
-        return [_link(answer) for answer in self._ask(RTM_GETLINK, NLM_F_DUMP, IFINFO.pack(0, 0, 0, 0, 0))]
+        return [_link(answer) for answer in self.ask(RTM_GETLINK, NLM_F_DUMP, IFINFO.pack(0, 0, 0, 0, 0))]
 
     def addresses(self, index: int) -> list[Address]:
         """The addresses of a device, of every family, in the kernel's order."""
-        found = map(_address, self._ask(RTM_GETADDR, NLM_F_DUMP, IFADDR.pack(0, 0, 0, 0, 0)))
+        found = map(_address, self.ask(RTM_GETADDR, NLM_F_DUMP, IFADDR.pack(0, 0, 0, 0, 0)))
         return [one for one in found if one.index == index]
 
     def change(self, index: int, attributes_: bytes = b"", *, flags: int = 0, mask: int = 0) -> None:
         """Change a device: its attributes, and those of its IFF_* flags that `mask` has."""
-        self._ask(RTM_NEWLINK, NLM_F_ACK, IFINFO.pack(0, 0, index, flags, mask) + attributes_)
+        self.ask(RTM_NEWLINK, NLM_F_ACK, IFINFO.pack(0, 0, index, flags, mask) + attributes_)
 
     def add_alternative_name(self, index: int, name: str) -> None:
         """Give a device one more name."""
         properties = nested(IFLA_PROP_LIST, attribute(IFLA_ALT_IFNAME, text(name)))
         kind = NLM_F_ACK | NLM_F_CREATE | NLM_F_EXCL | _NLM_F_APPEND
-        self._ask(RTM_NEWLINKPROP, kind, IFINFO.pack(0, 0, index, 0, 0) + properties)
+        self.ask(RTM_NEWLINKPROP, kind, IFINFO.pack(0, 0, index, 0, 0) + properties)
 
     def add_address(self, address: Address) -> None:
         """Add an address to the device that it names."""
         head = IFADDR.pack(address.family, address.prefix_length, address.flags & 0xFF, address.scope, address.index)
         body = b"".join(attribute(kind, payload) for kind, payload in address.attributes)
-        self._ask(RTM_NEWADDR, NLM_F_ACK | NLM_F_CREATE | NLM_F_REPLACE, head + body)
+        self.ask(RTM_NEWADDR, NLM_F_ACK | NLM_F_CREATE | NLM_F_REPLACE, head + body)
 
-    def _ask(self, kind: int, flags: int, body: bytes) -> list[bytes]:
+    def ask(self, kind: int, flags: int, body: bytes) -> list[bytes]:
         """One request and the bodies of its answers; a dump that changed while it was read is asked for again."""
         while True:
             self._sequence += 1

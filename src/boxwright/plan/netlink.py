@@ -81,13 +81,17 @@ def message(kind: int, flags: int, body: bytes, sequence: int = 1) -> bytes:
 
 
 class InterfaceAddress(Record):
-    """An address of an interface, in the network's byte order, with the length of its network's prefix."""
+    """An address of an interface, in the network's byte order, with the length of its network's prefix.
+
+    `scope` and `flags` (IFA_F_*) are the kernel's.
+    """
 
     address: bytes
     prefix_length: int
     broadcast: bytes = b""
     peer: bytes = b""
     scope: int = 0
+    flags: int = 0
 
     @property
     def family(self) -> int:
@@ -135,8 +139,8 @@ def address_request(address: InterfaceAddress) -> bytes:
     body = IFADDR.pack(address.family, address.prefix_length, 0, address.scope, 0)
     body += attribute(IFA_LOCAL, address.address) + attribute(IFA_ADDRESS, address.peer or address.address)
     body += attribute(IFA_BROADCAST, address.broadcast) if address.broadcast else b""
-    if address.family == AF_INET6:
-        body += attribute(IFA_FLAGS, U32.pack(IFA_F_NODAD))
+    flags = address.flags | (IFA_F_NODAD if address.family == AF_INET6 else 0)
+    body += attribute(IFA_FLAGS, U32.pack(flags)) if flags else b""
     return message(RTM_NEWADDR, _MAKE, body)
 
 

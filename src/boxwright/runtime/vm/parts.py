@@ -23,6 +23,7 @@ from boxwright.plan.encode import encode
 from boxwright.plan.process import capability_mask
 from boxwright.runtime.documents import root_path
 from boxwright.runtime.vm.lost import CONSOLE, STATUS
+from boxwright.runtime.vm.network import MachineNetwork
 from boxwright.runtime.vm.size import machine_memory_bytes, machine_vcpus
 from boxwright.spec.types import IDMapping, Mount
 
@@ -59,10 +60,12 @@ class Parts:
         self.guest = self.shares.config
         self.guest_path = self.shares.root
         self.mounting = self.shares.mounting
+        self.network = MachineNetwork(config, container)
         try:
             self._assemble()
         except BaseException:
             self.close()
+            self.network.close()
             raise
 
     def close(self) -> None:
@@ -113,6 +116,7 @@ class Parts:
             tsc_khz=host_tsc_khz(self._cache),
             parameters=wanted.kernel_parameters,
             shares=share,
+            network=self.network.device(give),
             qmp_fd=give(_listen(directory, QMP)),
             console_fd=give(self._new(CONSOLE)),
         )
