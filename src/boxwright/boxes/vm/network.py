@@ -10,6 +10,7 @@ A machine has one network device, or none:
 """
 
 from boxwright._record import Record
+from boxwright.boxes.require import PUBLISH_ANNOTATION
 from boxwright.boxes.vm.machine import NO_NETWORK, TAP, USER_NETWORK
 from boxwright.errors import ConfigError, Problem
 from boxwright.plan import netlink, ops
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
     from boxwright.plan.ops import Plan
     from boxwright.spec.types import Config
 
-PUBLISH_ANNOTATION = "boxwright.publish"
 DEVICE = "eth0"  # the guest's kernel names its only device so
 ANCHOR = "config-linux.md#configLinuxNamespaces"
 NAMESPACES = "/linux/namespaces"
