@@ -53,8 +53,8 @@ class BaseBox:
         argv = None if bundle is not None else ("/bin/sh",)
         self._options = options_for(
             argv, rootfs=rootfs, bundle=bundle, isolation=isolation, limits=self._limits, env=env, mounts=mounts,
-            network=network, publish=publish, cwd=cwd, user=user, hostname=hostname, read_only=read_only, overlay=overlay,
-            name=name, die_with_parent=die_with_parent,
+            network=network, publish=publish, cwd=cwd, user=user, hostname=hostname, read_only=read_only,
+            overlay=overlay, name=name, die_with_parent=die_with_parent,
         )  # fmt: skip
         self._runtime = runtime
         self._lock = allocate_lock()

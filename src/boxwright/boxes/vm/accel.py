@@ -10,6 +10,7 @@ from _socket import AF_UNIX, SOCK_STREAM
 
 from boxwright._record import Record
 from boxwright.boxes.vm.cache import Cache, digest_of, identity_of
+from boxwright.boxes.vm.frames import GREET, Frame, encode_frame
 from boxwright.boxes.vm.hypervisor import Hypervisor
 from boxwright.boxes.vm.machine import KVM, MEBIBYTE, TCG, MachineSpec
 from boxwright.errors import UsageError
@@ -90,6 +91,7 @@ def _tried(hypervisor: Hypervisor, image: "BootImage", initrd: str) -> Choice:
 
     ours, port = socket.socketpair(AF_UNIX, SOCK_STREAM)
     with ours, port:
+        ours.sendall(encode_frame(Frame(GREET)))
         spec = MachineSpec(
             memory_bytes=_TRIAL_MEMORY_BYTES,
             kernel=image.path,

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 BOX = "vm"
 GROUP = "/boxwright"  # where the agent looks for the container's processes
 STAGE = "/run/boxwright/stage"
+DEVICE_STAGE = "/run"  # for who mounts nothing before: it is there, and what is on it is the agent's
 _OF_THE_HOST = "it is the host kernel's, and the container has a kernel of its own"
 _JOINED = "a namespace of the host cannot be joined from another kernel"
 
@@ -49,10 +50,10 @@ def _refuse_linux(linux: "Linux") -> None:
     if linux.mount_label:
         raise UnsupportedError(linux.at("mountLabel"), BOX, "the policy is the host kernel's")
     if linux.resources is not None:
-        _refuse_resources(linux.resources)
+        refuse_resources(linux.resources)
 
 
-def _refuse_resources(resources: "Resources") -> None:
+def refuse_resources(resources: "Resources") -> None:
     for field, name in (("network", "network"), ("rdma", "rdma"), ("hugepage_limits", "hugepageLimits")):
         if getattr(resources, field):
             raise UnsupportedError(resources.at(name), BOX, _OF_THE_HOST)
@@ -77,7 +78,7 @@ def _linux(linux: "Linux") -> "Linux":
         uid_mappings=(),
         gid_mappings=(),
         cgroups_path=GROUP,
-        resources=linux.resources and _resources(linux.resources),
+        resources=linux.resources and guest_resources(linux.resources),
     )
 
 
@@ -86,7 +87,8 @@ def _is_guests(namespace: "Namespace") -> bool:
     return namespace.type != "user" and not (namespace.type == "network" and namespace.path)
 
 
-def _resources(resources: "Resources") -> "Resources":
+def guest_resources(resources: "Resources") -> "Resources":
+    """What the guest limits: not the disks nor which CPUs of the host are used, which the jail does."""
     return resources.replace(block_io=None, cpu=resources.cpu and _cpu(resources.cpu))
 
 
@@ -107,12 +109,14 @@ def guest_site() -> CgroupSite:
     return CgroupSite(io_weight="io.weight")
 
 
-def guest_root(path: str, *, overlay: bool, size_bytes: int) -> RootSource:
-    """The container's root, which is mounted in the guest at `path`.
+def guest_root(path: str, *, overlay: bool, size_bytes: int, device: str = "") -> RootSource:
+    """The container's root, which is mounted in the guest at `path`, or is on a block device there.
 
     It may be a mount that the guest makes when somebody goes through it (virtiofs), and an overlay does not go there
     by itself: so the name of its lower layer leads through.
     """
+    if device:
+        return RootSource("/", DEVICE_STAGE, (), size_bytes, device=device)
     return RootSource(path, STAGE, (f"{path}/.",), size_bytes) if overlay else RootSource(path)
 
 

@@ -78,6 +78,7 @@ class MachineCreation(Creation):
             making = super()._begin(gate=False)
         except BaseException:
             parts.network.close()
+            parts.forget()
             raise
         finally:
             parts.close()
@@ -88,6 +89,7 @@ class MachineCreation(Creation):
         assert self.parts is not None
         self.container.facts["isolation"] = "vm"
         self.container.facts["guestOverlay"] = self._overlay_bytes >= 0
+        self.container.facts["guestDevice"] = self.parts.device
         super().record(placement, self.parts.root_path)
         self.container.keep_config(self.asked)
 
@@ -99,11 +101,15 @@ class MachineCreation(Creation):
         """The circumstances of the container in its guest."""
         assert self.parts is not None
         state = around_pid(state_document(self.container, CREATING, 1))
-        overlay = self._overlay_bytes >= 0
         return Request(
             container_id=self.container.id,
             bundle=self.options.bundle,
-            root=guest_root(self.parts.guest_path, overlay=overlay, size_bytes=max(0, self._overlay_bytes)),
+            root=guest_root(
+                self.parts.guest_path,
+                overlay=self._overlay_bytes >= 0,
+                size_bytes=max(0, self._overlay_bytes),
+                device=self.parts.device,
+            ),
             placement=placement,
             site=guest_site(),
             state=state,
@@ -151,6 +157,8 @@ class MachineMaking:
         return self._outcome
 
     def _step_jail(self, making: "Making") -> None:
+        assert self._creation.parts is not None
+        self._creation.parts.fill()
         self._outcome = making.step()
         if self._outcome is not None:
             making.__exit__(None)
@@ -191,6 +199,8 @@ class MachineMaking:
         return self
 
     def __exit__(self, kind: "type[BaseException] | None", *exc: object) -> None:
+        if self._creation.parts is not None:
+            self._creation.parts.forget()
         if self._client is not None:
             self._client.close()
         if self._making is not None:

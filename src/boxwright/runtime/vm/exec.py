@@ -14,6 +14,7 @@ from boxwright.plan.join import JoinRequest, compile_exec
 from boxwright.runtime.documents import filter_program
 from boxwright.runtime.following import Follower
 from boxwright.runtime.vm.create import JAIL
+from boxwright.runtime.vm.inside import refuse_paused
 from boxwright.runtime.vm.lost import lost
 from boxwright.spec.decode import decode
 from boxwright.spec.types import Capabilities, Process
@@ -34,6 +35,7 @@ def begin_in_guest(container: "Container", options: "ExecOptions") -> Client:
         raise UnsupportedError("preserved descriptors", "vm", "a descriptor cannot be handed to another kernel")
     if options.cgroup:
         raise UnsupportedError("exec --cgroup", "vm", "the guest has one group for the container")
+    refuse_paused(container)
     client = Client(container.directory)
     try:
         _start(container, options.process, client)
