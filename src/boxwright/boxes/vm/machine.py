@@ -41,11 +41,15 @@ class Share(Record):
 
 
 class Network(Record):
-    """How the machine's one network device is connected: not at all, by the hypervisor's own sockets, by a tap."""
+    """How the machine's one network device is connected: not at all, by the hypervisor's own sockets, by a tap.
+
+    `forwards` are, for the hypervisor's own sockets, a protocol, the port to listen at and that of the guest.
+    """
 
     kind: str = NO_NETWORK
     fd: int = NO_FD
     mac: str = ""
+    forwards: tuple[tuple[str, int, int], ...] = ()
 
 
 class MemoryFile(Record):

@@ -16,6 +16,7 @@ from boxwright.boxes.vm.machine import (
     TCG,
     USER_NETWORK,
 )
+from boxwright.boxes.vm.network import GUEST_NETWORK
 from boxwright.errors import UnsupportedError
 
 TYPE_CHECKING = False
@@ -161,7 +162,9 @@ def _share(index: int, share: "Share", bus: str) -> "Iterator[str]":
 def _network(network: "Network", bus: str) -> "Iterator[str]":
     if network.kind == NO_NETWORK:
         return
-    backends = {USER_NETWORK: "user,id=n0", TAP: f"tap,id=n0,fd={network.fd},vhost=off"}
+    forwards = "".join(f",hostfwd={protocol}::{port}-:{inner}" for protocol, port, inner in network.forwards)
+    user = f"user,id=n0,ipv6=off,net={GUEST_NETWORK}{forwards}"
+    backends = {USER_NETWORK: user, TAP: f"tap,id=n0,fd={network.fd},vhost=off"}
     mac = f",mac={network.mac}" if network.mac else ""
     rom = ",romfile=" if bus == "pci" else ""
     yield from ("-netdev", backends[network.kind], "-device", f"virtio-net-{bus},netdev=n0{mac}{rom}")

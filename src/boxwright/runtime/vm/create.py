@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from typing import Self
 
     from boxwright.plan.cgroup_layout import CgroupPlacement, CgroupSite
+    from boxwright.plan.ops import Plan
     from boxwright.runtime.context import Runtime
     from boxwright.runtime.following import Outcome
     from boxwright.runtime.making import Making
@@ -78,6 +79,7 @@ class MachineCreation(Creation):
             self.container.write_file(JAIL, encode_json(to_json(parts.jail)).encode())
             making = super()._begin(gate=False)
         except BaseException:
+            parts.network.close()
             parts.forget()
             raise
         finally:
@@ -133,6 +135,8 @@ class MachineMaking:
         self._client: Client | None = None
         self._outcome: Outcome | None = None
         self._deadline_s = monotonic() + BOOT_S
+        assert creation.parts is not None
+        self._network = creation.parts.network
 
     def fileno(self) -> int:
         """Readable when `step` would not block for long."""
@@ -161,6 +165,7 @@ class MachineMaking:
         if self._outcome is not None:
             making.__exit__(None)
             self._making = None
+            self._network.begin(self._outcome.pid)
             self._client = Client(self._creation.container.directory)
 
     def follow(self) -> "Outcome":
@@ -174,9 +179,10 @@ class MachineMaking:
         creation = self._creation
         assert creation.parts is not None
         _seed(client)
-        with Client(creation.container.directory) as other:
-            other.greet(BOOT_S)
-            _perform(other, creation)
+        for plan in (creation.parts.mounting, self._network.plan()):
+            if plan is not None:
+                _perform(plan, creation)
+        self._network.finish()
         config = guest_config(creation.parts.guest)
         facts = guest_facts(client.hello)
         placement = place(config, facts.cgroups, creation.container.id, "cgroupfs")
@@ -201,6 +207,7 @@ class MachineMaking:
             self._client.close()
         if self._making is not None:
             self._making.__exit__(kind, *exc)
+        self._network.close()
 
 
 def _seed(client: Client) -> None:
@@ -211,12 +218,11 @@ def _seed(client: Client) -> None:
         raise OSError(number, os.strerror(number), "the guest's random numbers")
 
 
-def _perform(client: Client, creation: MachineCreation) -> None:
-    """Mount what is shared with the guest."""
-    assert creation.parts is not None
-    if creation.parts.mounting is None:
-        return
-    helper = RemoteHelper(client, creation.parts.mounting, 0)
-    follower = Follower(creation.runtime, helper, creation.asked)
-    follower.until_executed()
-    helper.wait_exit()
+def _perform(plan: "Plan", creation: MachineCreation) -> None:
+    """Do in the guest what the container needs to be there."""
+    with Client(creation.container.directory) as client:
+        client.greet(BOOT_S)
+        helper = RemoteHelper(client, plan, 0)
+        follower = Follower(creation.runtime, helper, creation.asked)
+        follower.until_executed()
+        helper.wait_exit()

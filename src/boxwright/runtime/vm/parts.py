@@ -25,6 +25,7 @@ from boxwright.plan.encode import encode
 from boxwright.plan.process import capability_mask
 from boxwright.runtime.documents import root_path
 from boxwright.runtime.vm.lost import CONSOLE, STATUS
+from boxwright.runtime.vm.network import MachineNetwork
 from boxwright.runtime.vm.size import machine_memory_bytes, machine_vcpus
 from boxwright.spec.types import IDMapping, Mount
 
@@ -66,11 +67,13 @@ class Parts:
         self.guest = self.shares.config
         self.guest_path = self.shares.root
         self.mounting = self.shares.mounting
+        self.network = MachineNetwork(config, container)
         self.restoring: Restoring | None = None
         try:
             self._assemble()
         except BaseException:
             self.close()
+            self.network.close()
             self.forget()
             raise
 
@@ -152,6 +155,7 @@ class Parts:
             parameters=wanted.kernel_parameters,
             disks=disks,
             shares=share,
+            network=self.network.device(give),
             qmp_fd=give(listen(directory, QMP, SOCK_STREAM, 1).detach()),
             console_fd=give(self._new(CONSOLE)),
         )
