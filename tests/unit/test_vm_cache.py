@@ -68,6 +68,15 @@ def test_an_entry_is_made_once(tmp_path: Path) -> None:
     assert cache.make("entry", lambda: b"first") == cache.make("entry", lambda: pytest.fail("made again"))
 
 
+def test_what_is_not_used_any_more_goes_when_another_of_its_kind_comes(tmp_path: Path) -> None:
+    cache = Cache(str(tmp_path / "cache"))
+    for path in [cache.put(name, b"") for name in ("vmlinux-old", "vmlinux-used", "vmlinux-x.1.ab", "accel-old")]:
+        os.utime(path, (1, 1))
+    assert cache.find("vmlinux-used")
+    cache.put("vmlinux-new", b"")
+    assert sorted(os.listdir(cache.directory)) == ["accel-old", "vmlinux-new", "vmlinux-used"]
+
+
 def test_a_failure_leaves_no_part_of_an_entry(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     cache = Cache(str(tmp_path / "cache"))
 

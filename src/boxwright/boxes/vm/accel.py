@@ -54,7 +54,7 @@ def choose(
     problem = _refusal()
     if problem:
         return Choice(TCG, problem)
-    name = f"accel-{digest_of(_boot_id(), image.path, identity_of(image.path), _identity(hypervisor))}"
+    name = f"accel-{digest_of(_boot_id(), image.key, hypervisor.path, identity_of(hypervisor.path))}"
     known = cache.get(name)
     if known is None:
         known = _encode(_tried(hypervisor, image, initrd))
@@ -118,10 +118,6 @@ def _tried(hypervisor: Hypervisor, image: "BootImage", initrd: str) -> Choice:
         return Choice(KVM, f"a kernel booted by {DEVICE}")
     last = said.decode(errors="replace").strip().splitlines()
     return Choice(TCG, f"{DEVICE} opens, but the hypervisor ended: {last[-1] if last else 'it said nothing'}")
-
-
-def _identity(hypervisor: Hypervisor) -> tuple[object, ...]:
-    return hypervisor.path, identity_of(hypervisor.path)
 
 
 def _boot_id() -> str:

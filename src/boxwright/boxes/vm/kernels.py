@@ -43,10 +43,14 @@ class Kernel(Record):
 
 
 class BootImage(Record):
-    """What a hypervisor loads: the ELF file of a kernel if it has the PVH entry, else the kernel's file as it is."""
+    """What a hypervisor loads: the ELF file of a kernel if it has the PVH entry, else the kernel's file as it is.
+
+    `key` is another for every other kernel.
+    """
 
     path: str
     pvh: bool
+    key: str
 
 
 def find_kernel(path: str = "", pointer: str = "") -> Kernel:
@@ -114,10 +118,10 @@ def modules_directory(version: str) -> str:
 
 def boot_image(kernel: Kernel, cache: Cache) -> BootImage:
     """The file to boot, unpacked into the cache at the first time. Raises HostError."""
-    name = f"vmlinux-{digest_of(kernel.path, kernel.identity)}"
-    known = cache.make(name, lambda: _pvh_image(kernel))
+    key = digest_of(kernel.path, kernel.identity)
+    known = cache.make(f"vmlinux-{key}", lambda: _pvh_image(kernel))
     pvh = os.path.getsize(known) > 0
-    return BootImage(known if pvh else kernel.path, pvh)
+    return BootImage(known if pvh else kernel.path, pvh, key)
 
 
 def _pvh_image(kernel: Kernel) -> bytes:

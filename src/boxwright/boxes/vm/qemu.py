@@ -92,7 +92,14 @@ def _board(spec: "MachineSpec") -> "Iterator[str]":
     if spec.shares:
         options.append("memory-backend=m0")
         yield from ("-object", f"memory-backend-memfd,id=m0,size={mebibytes}M,share=on")
-    yield from ("-machine", ",".join(options), "-accel", _ACCELERATORS[spec.accel], "-cpu", spec.cpu or _CPUS[spec.accel])
+    yield from (
+        "-machine",
+        ",".join(options),
+        "-accel",
+        _ACCELERATORS[spec.accel],
+        "-cpu",
+        spec.cpu or _CPUS[spec.accel],
+    )
     yield from ("-smp", str(spec.vcpus), "-m", f"{mebibytes}M")
 
 
