@@ -13,7 +13,7 @@ import lacks
 from boxwright.boxes.vm import accel, qmp
 from boxwright.boxes.vm.hypervisor import Qemu, QemuControl, data_files
 from boxwright.boxes.vm.machine import KVM, MEBIBYTE, MICROVM, Q35, TCG, USER_NETWORK, Disk, MachineSpec, Network, Share
-from boxwright.errors import HostError
+from boxwright.errors import HostError, UnsupportedError
 from fixtures_machine import Assets, booted
 
 VIRTIOFSD = ("/usr/lib/qemu/virtiofsd", "/usr/libexec/virtiofsd")
@@ -160,6 +160,16 @@ def test_the_hypervisor_may_not_start_programs(assets: Assets) -> None:
         threads = Path(f"/proc/{machine.process.pid}/task")
         modes = {(thread / "status").read_text().split("Seccomp:\t")[1][0] for thread in threads.iterdir()}
     assert modes == {"2"}
+
+
+def test_another_program_is_not_taken_for_a_hypervisor(assets: Assets) -> None:
+    with pytest.raises(HostError, match="it does not say it is QEMU"):
+        Qemu("/bin/echo", assets.cache).probe()
+    with pytest.raises(HostError, match="no such program") as caught:
+        Qemu("/nowhere/qemu", assets.cache, "/vm/hypervisor/path")
+    assert caught.value.pointer == "/vm/hypervisor/path"
+    with pytest.raises(UnsupportedError, match="has no machine `virt`"):
+        assets.qemu.require(MachineSpec(1, "", "", 3, machine="virt"))
 
 
 # --- how a machine is run best ----------------------------------------------------------------------------------

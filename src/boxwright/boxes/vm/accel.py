@@ -55,23 +55,18 @@ def choose(
     if problem:
         return Choice(TCG, problem)
     name = f"accel-{digest_of(_boot_id(), image.key, hypervisor.path, identity_of(hypervisor.path))}"
-    known = cache.get(name)
-    if known is None:
-        known = _encode(_tried(hypervisor, image, initrd))
-        cache.put(name, known)
-    return _decode(known)
+    return _decode(cache.get_made(name, lambda: _encode(_tried(hypervisor, image, initrd))))
 
 
 def host_tsc_khz(cache: Cache) -> int:
     """The frequency of the host's time stamp counter, measured once for each boot. Raises HostError."""
-    name = f"tsc-{digest_of(_boot_id())}"
-    known = cache.get(name)
-    if known is None:
-        from boxwright.host.tsc import tsc_khz
+    return int(cache.get_made(f"tsc-{digest_of(_boot_id())}", _measured_tsc))
 
-        known = b"%d" % tsc_khz()
-        cache.put(name, known)
-    return int(known)
+
+def _measured_tsc() -> bytes:
+    from boxwright.host.tsc import tsc_khz
+
+    return b"%d" % tsc_khz()
 
 
 def _refusal() -> str:

@@ -9,6 +9,7 @@ import os
 import stat
 import sys
 import time
+from fcntl import LOCK_EX, flock
 
 from boxwright.errors import HostError
 
@@ -91,9 +92,26 @@ class Cache:
     def make(self, name: str, content: "Callable[[], bytes]") -> str:
         """The path of an entry, which gets `content()` where it is missing. Raises HostError, and what `content` does.
 
-        Whoever makes the same entry at the same time makes the same content: the last one stays.
+        Others who want to make an entry wait: what takes long is done once, however many machines start together.
+        So `content` must not make another.
         """
-        return self.find(name) or self.put(name, content())
+        known = self.find(name)
+        if known is not None:
+            return known
+        lock = self._locked()
+        try:
+            return self.find(name) or self.put(name, content())
+        finally:
+            os.close(lock)
+
+    def _locked(self) -> int:
+        """An owned descriptor of the directory, which holds its lock (flock(2)) until it is closed."""
+        try:
+            directory = os.open(self.directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            flock(directory, LOCK_EX)
+        except OSError as error:
+            raise self._refused(error.errno or 0) from error
+        return directory
 
     def put(self, name: str, content: bytes) -> str:
         """Write or replace an entry, beside it first, so that nobody ever sees a part of it. Raises HostError."""
@@ -130,13 +148,18 @@ class Cache:
     def get(self, name: str) -> bytes | None:
         """The content of a small entry, None if there is none."""
         path = self.find(name)
-        if path is None:
-            return None
+        return None if path is None else self._read(path)
+
+    def get_made(self, name: str, content: "Callable[[], bytes]") -> bytes:
+        """The content of a small entry, made as `make` does. Raises HostError, and what `content` does."""
+        return self._read(self.make(name, content))
+
+    def _read(self, path: str) -> bytes:
         try:
             with open(path, "rb") as file:
                 return file.read()
-        except FileNotFoundError:
-            return None  # removed meanwhile
+        except OSError as error:
+            raise self._refused(error.errno or 0) from error
 
     def _refused(self, number: int) -> HostError:
         full = f"make room, or name another place with XDG_CACHE_HOME: `{self.directory}` holds kernels unpacked"
