@@ -1,5 +1,6 @@
 """The machine alone: the host's kernel with our initramfs under emulation, and what its devices are in the guest."""
 
+import gzip
 import os
 import signal
 import socket
@@ -11,10 +12,12 @@ import pytest
 
 import lacks
 from boxwright.boxes.vm import accel, qmp
+from boxwright.boxes.vm.cpio import archive
 from boxwright.boxes.vm.hypervisor import Qemu, QemuControl, data_files
+from boxwright.boxes.vm.initramfs import make_initramfs
 from boxwright.boxes.vm.machine import KVM, MEBIBYTE, MICROVM, Q35, TCG, USER_NETWORK, Disk, MachineSpec, Network, Share
 from boxwright.errors import HostError, UnsupportedError
-from fixtures_machine import Assets, booted
+from fixtures_machine import FEATURES, Assets, booted
 
 VIRTIOFSD = ("/usr/lib/qemu/virtiofsd", "/usr/libexec/virtiofsd")
 
@@ -152,6 +155,14 @@ def test_a_machine_is_paused_resized_and_resumed(assets: Assets, tmp_path: Path)
             machine.process.kill()
             with pytest.raises(HostError, match=r"has ended|is gone"):
                 control.status()
+
+
+def test_the_files_of_another_ramdisk_are_there_and_its_first_process_is_not(assets: Assets, tmp_path: Path) -> None:
+    base = tmp_path / "initrd.gz"
+    base.write_bytes(gzip.compress(archive({"init": (0o755, b"no program"), "lib/extra": (0o644, b"of another\n")})))
+    image = make_initramfs(assets.kernel, FEATURES, assets.init, assets.cache, str(base))
+    with booted(assets, initrd=image.path) as machine:
+        assert machine.ask("read /lib/extra") == "of another"
 
 
 def test_the_hypervisor_may_not_start_programs(assets: Assets) -> None:

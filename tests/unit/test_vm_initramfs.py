@@ -182,6 +182,21 @@ def test_a_kernel_without_modules_gets_the_helper_alone(tree: Path, tmp_path: Pa
     assert made.missing == ((CONSOLE, "virtio_console"),)
 
 
+def test_another_ramdisk_lies_under_ours(tree: Path, tmp_path: Path) -> None:
+    base, helper = tmp_path / "initrd", tmp_path / "helper"
+    base.write_bytes(b"a compressed one")
+    helper.write_bytes(b"the helper")
+    kernel, cache = Kernel("", "6.1", str(tree), ()), Cache(str(tmp_path / "cache"))
+    plain = Path(make_initramfs(kernel, [CONSOLE], str(helper), cache).path)
+    made = Path(make_initramfs(kernel, [CONSOLE], str(helper), cache, str(base)).path)
+    assert made.read_bytes() == b"a compressed one" + plain.read_bytes()
+    base.write_bytes(b"another one")  # 11 bytes: what follows begins at a multiple of four
+    made = Path(make_initramfs(kernel, [CONSOLE], str(helper), cache, str(base)).path)
+    assert made.read_bytes() == b"another one\0" + plain.read_bytes()
+    with pytest.raises(HostError, match="missing` for the machine's initramfs: No such file"):
+        make_initramfs(kernel, [CONSOLE], str(helper), cache, str(tmp_path / "missing"))
+
+
 def test_it_is_made_again_when_a_file_of_it_changes(tree: Path) -> None:
     first = initramfs_of(tree, EROFS)
     assert initramfs_of(tree, EROFS) == first
