@@ -12,13 +12,17 @@ from boxwright._record import Record
 from boxwright.boxes.vm.cache import Cache, digest_of, identity_of
 from boxwright.boxes.vm.cpio import archive
 from boxwright.boxes.vm.kernels import INSTALL_HINT, Kernel
+from boxwright.boxes.vm.machine import MICROVM, NO_NETWORK
 from boxwright.boxes.vm.modules import ModuleTree
+from boxwright.boxes.vm.qemu import machine_of
 from boxwright.boxes.vm.unpack import is_packed, unpack
 from boxwright.errors import HostError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
+
+    from boxwright.boxes.vm.machine import MachineSpec
 
 # to be raised whenever the same files make another archive
 FORMAT = 2
@@ -64,6 +68,22 @@ class Initramfs(Record):
             if name == feature:
                 cause = f"the guest's kernel has no module `{module}`"
                 raise HostError(f"give the machine `{feature}`", 0, cause=cause, hint=INSTALL_HINT)
+
+
+def features_of(spec: "MachineSpec") -> tuple[str, ...]:
+    """What the devices of a machine need of its kernel, and the filesystems that are on them."""
+    needs = (
+        (MMIO if machine_of(spec) == MICROVM else PCI, True),
+        (CONSOLE, True),
+        (OVERLAY, True),
+        (VIRTIOFS, spec.shares),
+        (DISK, spec.disks),
+        (EROFS, spec.disks),
+        (EXT4, spec.disks),
+        (NETWORK, spec.network.kind != NO_NETWORK),
+        (BALLOON, spec.balloon),
+    )
+    return tuple(feature for feature, needed in needs if needed)
 
 
 def make_initramfs(kernel: Kernel, features: "Iterable[str]", init: str, cache: Cache, base: str = "") -> Initramfs:
