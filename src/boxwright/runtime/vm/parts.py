@@ -10,9 +10,9 @@ from boxwright.boxes.vm.client import CONTROL, listen
 from boxwright.boxes.vm.hypervisor import Qemu
 from boxwright.boxes.vm.ids import callers_ids, disk_ids, mapped_ids, owners_agree, wanted_ids
 from boxwright.boxes.vm.images import DEVICE, image_of
-from boxwright.boxes.vm.initramfs import make_initramfs
+from boxwright.boxes.vm.initramfs import BALLOON, PCI, make_initramfs
 from boxwright.boxes.vm.kernels import boot_image, find_kernel
-from boxwright.boxes.vm.machine import Child, Disk, MachineSpec, MemoryFile, Share, encode_machine
+from boxwright.boxes.vm.machine import MICROVM, Q35, Child, Disk, MachineSpec, MemoryFile, Share, encode_machine
 from boxwright.boxes.vm.parameters import wanted_of
 from boxwright.boxes.vm.shares import JAIL, TAG, make_shares, refuse_kinds, sources
 from boxwright.boxes.vm.templates import Restoring
@@ -114,7 +114,8 @@ class Parts:
         wanted = wanted_of(config.vm)
         kernel = find_kernel(wanted.kernel, wanted.kernel_pointer)
         image = boot_image(kernel, self._cache)
-        initramfs = make_initramfs(kernel, FEATURES, helper_path(), self._cache)
+        features = (*FEATURES, *(PCI,) * (wanted.machine == Q35), *(BALLOON,) * wanted.balloon)
+        initramfs = make_initramfs(kernel, features, helper_path(), self._cache, wanted.initrd)
         hypervisor = Qemu(wanted.hypervisor, self._cache, "/vm/hypervisor/path")
         accel = choose(hypervisor, image, initramfs.path, self._cache, wanted.accel).accel
         ours, theirs = socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0)
@@ -150,6 +151,10 @@ class Parts:
             port_fd=give(theirs.detach()),
             accel=accel,
             vcpus=machine_vcpus(config),
+            machine=wanted.machine or MICROVM,
+            cpu=wanted.cpu,
+            balloon=wanted.balloon,
+            mem_merge=wanted.mem_merge,
             pvh=image.pvh,
             tsc_khz=host_tsc_khz(self._cache),
             parameters=wanted.kernel_parameters,
@@ -162,6 +167,7 @@ class Parts:
         machine.append((machine[-1][0], 2))  # what the hypervisor complains of is there too
         if self.image and templates.is_possible(spec):
             spec = self._from_template(hypervisor, spec, (image.path, initramfs.path), give)
+        hypervisor.require(spec)
         argv = hypervisor.command(spec)
         plan = jail.program_plan(argv, uid=self.ids.spare, gid=self.ids.spare, capabilities=0)
         children.append(Child("hypervisor", tuple(machine), encode(plan)))
