@@ -2,10 +2,14 @@
 
 An image of what never changes needs no server on the host, is read faster than by virtiofs, and a machine that has one
 can be saved and go on elsewhere. Its name is a digest of every file's identity, so what changes makes another image.
+Content is not read for that: it cannot change without the inode's time of change, which nobody can set. But that comes
+from a clock that ticks some hundred times a second, so of a tree that has just changed it cannot be told whether it
+will look any different after the next change: there is no image of that.
 """
 
 import os
 import stat
+import time
 
 from boxwright.boxes.vm.cache import Cache, digest_of, identity_of
 from boxwright.boxes.vm.templates import DISK_BYTES
@@ -24,6 +28,7 @@ DEVICE = "/dev/vda"
 _PREFIX = "image-"
 _PATH = "/usr/sbin:/usr/bin:/sbin:/bin"
 _MKFS_TIMEOUT_S = 60
+_SETTLED_NS = 100_000_000
 
 
 def mkfs() -> str:
@@ -38,8 +43,8 @@ def mkfs() -> str:
 def image_of(directory: str, cache: Cache) -> str:
     """The path of an image of a directory, made where there is none; empty for one that is not fit for it.
 
-    Fit is a directory of at most MOST_FILES and MOST_BYTES in which nothing is mounted, and what changes while it is
-    read is not. Raises HostError if the image cannot be written.
+    Fit is a directory of at most MOST_FILES and MOST_BYTES in which nothing is mounted, and that has not changed just
+    now or while it is read. Raises HostError if the image cannot be written.
     """
     program = mkfs()
     digest = program and _digest(directory, program)
@@ -95,14 +100,18 @@ def _write(program: str, directory: str, path: str) -> None:
 def _digest(directory: str, program: str) -> str:
     """What the image depends on; empty if the directory is not fit."""
     known: list[object] = [FORMAT, identity_of(program), directory]
-    left_bytes = MOST_BYTES
+    left_bytes, settled_ns = MOST_BYTES, time.time_ns() - _SETTLED_NS
     try:
         top = os.lstat(directory)
         known.append(_identity(top))
+        if top.st_ctime_ns > settled_ns:
+            return ""
         for name, found in _walk(directory, top.st_dev):
             left_bytes -= found.st_size if stat.S_ISREG(found.st_mode) else 0
             known.append((name, _identity(found)))
             if len(known) > MOST_FILES or left_bytes < 0 or found.st_dev != top.st_dev:
+                return ""
+            if found.st_ctime_ns > settled_ns:
                 return ""
     except (FileNotFoundError, NotADirectoryError):
         return ""

@@ -8,7 +8,7 @@ from boxwright.boxes.vm.accel import choose, host_tsc_khz
 from boxwright.boxes.vm.cache import Cache
 from boxwright.boxes.vm.client import CONTROL, listen
 from boxwright.boxes.vm.hypervisor import Qemu
-from boxwright.boxes.vm.ids import callers_ids, disk_ids, mapped_ids, wanted_ids
+from boxwright.boxes.vm.ids import callers_ids, disk_ids, mapped_ids, owners_agree, wanted_ids
 from boxwright.boxes.vm.images import DEVICE, image_of
 from boxwright.boxes.vm.initramfs import make_initramfs
 from boxwright.boxes.vm.kernels import boot_image, find_kernel
@@ -104,6 +104,8 @@ class Parts:
     def _find_image(self, bundle: str, *, overlay: bool) -> str:
         """An image of the root, where nothing written to it is to stay and no file of the host is shared beside it."""
         if not overlay or self.root_path == "/" or sources(self._config, "", bundle):
+            return ""
+        if not owners_agree(self._config.linux, privileged=host_facts.is_privileged()):
             return ""
         return image_of(self.root_path, self._cache)
 
