@@ -85,7 +85,7 @@ def started(boxwright: Runtime, *words: str) -> Iterator["subprocess.Popen[str]"
 
 
 def uplinks() -> list[str]:
-    return [command for command in map(command_of, descendants(os.getpid())) if uplink.PROGRAM in command]
+    return [command for command in map(command_of, descendants(os.getpid())) if uplink.UPLINK in command]
 
 
 # --- the host's network -----------------------------------------------------------------------------------------
@@ -186,7 +186,7 @@ def test_a_port_that_is_taken_leaves_nothing(boxwright: Runtime) -> None:
 
 
 def test_without_slirp4netns_it_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(uplink, "PATH", "/nonexistent")
+    monkeypatch.setattr(uplink, "UPLINK_PLACES", ("/nonexistent",))
     with pytest.raises(HostError, match="there is no `slirp4netns`") as caught:
         uplink.Uplink(None, (parse_published("1:2"),))  # type: ignore[arg-type]
     assert "install" in (caught.value.hint or "")
