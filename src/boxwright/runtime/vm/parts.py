@@ -17,10 +17,11 @@ from boxwright.boxes.vm.parameters import wanted_of
 from boxwright.boxes.vm.shares import JAIL, TAG, make_shares, refuse_kinds, sources
 from boxwright.boxes.vm.templates import Restoring
 from boxwright.boxes.vm.virtiofsd import CAPABILITIES, command, find_virtiofsd
+from boxwright.errors import UnsupportedError
 from boxwright.host import facts as host_facts
 from boxwright.host.shares import can_be_mapped, modes_of, nobodys_ids
 from boxwright.host.spawn import helper_path
-from boxwright.host.subids import id_mappings
+from boxwright.host.subids import branches, has_mounts, id_mappings
 from boxwright.plan.encode import encode
 from boxwright.plan.process import capability_mask
 from boxwright.runtime.documents import root_path
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from boxwright.boxes.vm.ids import JailIds
+    from boxwright.boxes.vm.shares import Branches
     from boxwright.plan.request import RootSource
     from boxwright.runtime.containers import Container
     from boxwright.spec.types import Config, Linux
@@ -63,7 +65,8 @@ class Parts:
         wanted = sources(config, shared_root, bundle)
         refuse_kinds(modes_of(source.path for source in wanted), wanted)
         self.ids = _ids(config.linux, [source.path for source in wanted])
-        self.shares = make_shares(config, shared_root, bundle, self.ids, overlay=overlay)
+        self.branches = self._branches(shared_root) if overlay else None
+        self.shares = make_shares(config, shared_root, bundle, self.ids, overlay=overlay, branches=self.branches)
         self.guest = self.shares.config
         self.guest_path = self.shares.root
         self.mounting = self.shares.mounting
@@ -100,6 +103,16 @@ class Parts:
     def device(self) -> str:
         """The guest's device that the root is on, empty if it is none."""
         return DEVICE if self.image else ""
+
+    def _branches(self, root: str) -> "Branches | None":
+        """The parts to show of a root in which something is mounted, where the caller may not show it without that."""
+        if not root or host_facts.is_privileged() or not has_mounts(root):
+            return None
+        if self._config.root is None or not self._config.root.readonly:
+            # it opens files with O_NOATIME, which is for their owner
+            why = "an overlay in the guest cannot read what belongs to others without root"
+            raise UnsupportedError("root.path", "vm", why, hint="use `--read-only`, or a root filesystem of your own")
+        return branches(root)
 
     def _find_image(self, bundle: str, *, overlay: bool) -> str:
         """An image of the root, where nothing written to it is to stay and no file of the host is shared beside it."""
