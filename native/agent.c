@@ -174,9 +174,9 @@ static void feed(struct agent *me, struct channel *channel)
 
 static void take_data(struct agent *me, struct channel *channel, const struct frame *frame)
 {
-    if (channel->streams[STREAM_IN] < 0)
+    if (channel->streams[STREAM_IN] < 0 || channel->ended[STREAM_IN])
         return;
-    if (channel->ended[STREAM_IN] || !ring_put(&channel->input, frame->payload, frame->length))
+    if (!ring_put(&channel->input, frame->payload, frame->length))
         die("more input came than credit was given for", 0);
     feed(me, channel);
 }
@@ -495,13 +495,12 @@ static void handle(struct agent *me, const struct frame *frame)
 }
 
 /* A machine that was restored is without its host for a moment. */
-static bool may_come_back(const struct agent *me)
+static bool may_come_back(struct agent *me)
 {
-    static int waited_ms;
     enum { LONGEST_MS = 10000, STEP_MS = 10 };
-    if (!me->is_system || waited_ms >= LONGEST_MS)
+    if (!me->is_system || me->waited_ms >= LONGEST_MS)
         return false;
-    waited_ms += STEP_MS;
+    me->waited_ms += STEP_MS;
     sys_sleep_ns(STEP_MS * 1000000L);
     return true;
 }
@@ -515,6 +514,7 @@ static void read_port(struct agent *me)
         return;
     if (got <= 0)
         end_agent(me);
+    me->waited_ms = 0;
     intake.end += (size_t)got;
     struct frame frame;
     long size;

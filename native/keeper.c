@@ -115,8 +115,11 @@ static void pass_on(struct keeper *me, int signal)
         int32_t number;
         uint32_t flags;
     } payload = {signal, SIGNAL_INIT};
-    if (!me->init || !me->init->channel)
+    bool is_final = signal == SIGTERM || signal == SIGINT || signal == SIGHUP || signal == SIGQUIT;
+    if (!me->init && is_final)
         end_machine(me, STOPPED, "signal"); /* there is nothing yet that could be told */
+    if (!me->init)
+        return;
     me->init->due++;
     (void)send_to_guest(me, me->init->channel, FRAME_SIGNAL, 0, &payload, sizeof payload);
 }

@@ -187,7 +187,8 @@ static void start_entry(struct keeper *me, struct entry *entry)
         refuse(me, child->name, -rc);
     (void)sys(close, reports[1]);
     for (uint32_t i = 0; i < entry->descriptors; i++)
-        (void)sys(close, entry->places[i].from);
+        if (entry->places[i].from > 2) /* our own stdio is the container's */
+            (void)sys(close, entry->places[i].from);
     follow(me, child, reports[0]);
     (void)sys(close, reports[0]);
 }

@@ -76,7 +76,8 @@
     OP(77, Exec, TEXTS(argv) TEXTS(env))                                                                               \
     OP(78, Idle, INT(null) INT(lifeline))                                                                              \
     OP(79, FindHome, INT(uid))                                                                                         \
-    OP(80, SetDeviceFilter, TEXT(path) DATA(program))
+    OP(80, SetDeviceFilter, TEXT(path) DATA(program))                                                                  \
+    OP(81, Netlink, DATA(request) TEXT(device) INT(at))
 
 /* A string or bytes inside the plan; data[length] is 0. */
 struct text {

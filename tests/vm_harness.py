@@ -6,6 +6,7 @@ An agent runs as the first process of a pid namespace, on one end of a socket pa
 import os
 import select
 import socket
+import stat
 import struct
 import subprocess
 from typing import NamedTuple, Self
@@ -13,7 +14,7 @@ from typing import NamedTuple, Self
 from boxwright.plan import ops
 from boxwright.plan.encode import encode
 from boxwright.plan.ops import Plan
-from helper_harness import helper_path, plan_fd, plan_of
+from helper_harness import CLONE_NEWNS, CLONE_NEWPID, helper_path, host_root, plan_fd, plan_of, program
 
 HEAD = struct.Struct("<IIHH")
 WINDOW_BYTES, PAYLOAD_MAX = 65536, 32768
@@ -165,7 +166,7 @@ def agent_plan(fd: int = AGENT_FD) -> bytes:
 class Keeper:
     """A keeper as the first process of a pid namespace, with an agent of ours or (`guest=True`) ourselves as the guest."""
 
-    def __init__(self, directory, *, guest: bool = False, machine=None, lifeline=None, **options) -> None:
+    def __init__(self, directory, *, guest: bool = False, machine=None, lifeline=None, pass_more=(), **options) -> None:
         self.control_path = str(directory / "control")
         listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         listener.bind(self.control_path)
@@ -177,7 +178,7 @@ class Keeper:
         fds = [machine_fd, listener.fileno(), port.fileno(), status]
         if lifeline is not None:
             fds.append(lifeline)
-        kept = [*fds, guest_port.fileno()]
+        kept = [*fds, *pass_more, *(() if guest else (guest_port.fileno(),))]
         command = ["unshare", "-pf", "--kill-child", str(helper_path()), "--keep", *map(str, fds)]
         options.setdefault("stdin", subprocess.DEVNULL)
         self.process = subprocess.Popen(command, pass_fds=kept, **options)
@@ -223,6 +224,9 @@ class Keeper:
     def __exit__(self, *_exc: object) -> None:
         self.process.kill()
         self.process.wait()
+        for stream in (self.process.stdin, self.process.stdout, self.process.stderr):
+            if stream and not stream.closed:
+                stream.close()
         for client in self.clients:
             client.socket.close()
         if self.guest:
@@ -233,3 +237,20 @@ def hello_lines(payload: bytes) -> dict[str, str]:
     """What HELLO says, after its version."""
     assert payload[:4] == struct.pack("<I", 1)
     return dict(line.split("=", 1) for line in payload[4:].decode().splitlines())
+
+
+def terminal_plan_of(stage, script: str) -> Plan:
+    """A shell script on a terminal of a devpts of its own, in a copy of the host's root."""
+    dev = (
+        ops.FsMount(5, "tmpfs", ("source=dev",), 0),
+        ops.Resolve(2, 0, "/dev", ops.DIRECTORY, 0o755, 0),
+        ops.MoveMount(5, 2),
+        ops.MakeNode(0, "/dev/tty", stat.S_IFCHR | 0o666, 5, 0, 0, 0),
+        ops.MakeNode(0, "/dev/null", stat.S_IFCHR | 0o666, 1, 3, 0, 0),
+        ops.FsMount(5, "devpts", ("newinstance", "ptmxmode=0666"), 0),
+        ops.Resolve(2, 0, "/dev/pts", ops.DIRECTORY, 0o755, 0),
+        ops.MoveMount(5, 2),
+    )
+    console = (ops.NewSession(), ops.Console(0, 0, 0, 0, ops.NO_SLOT, 0), ops.PivotRoot(0))
+    init = [*host_root(stage, *dev), *console, *program(script)]
+    return plan_of([ops.Clone(CLONE_NEWNS | CLONE_NEWPID)], (), init)

@@ -10,7 +10,7 @@ import pytest
 
 from boxwright.plan import ops
 from boxwright.plan.encode import encode
-from helper_harness import CLONE_NEWNS, CLONE_NEWPID, CLONE_NEWUTS, RECORD, host_root, plan_of, program
+from helper_harness import CLONE_NEWPID, CLONE_NEWUTS, RECORD, plan_of, program
 from vm_harness import (
     CLOSE,
     CONTENT,
@@ -44,6 +44,7 @@ from vm_harness import (
     hello_lines,
     read_exit,
     run_payload,
+    terminal_plan_of,
 )
 
 pytestmark = pytest.mark.root
@@ -295,8 +296,7 @@ def terminal_plan(tmp_path):
     stage.mkdir()
 
     def make(script):
-        init = host_root(stage, ops.NewSession(), ops.Console(0, 0, 0, 0, -1, 0))
-        return plan_of([ops.Clone(CLONE_NEWNS)], (), [*init, *program(script)])
+        return terminal_plan_of(stage, script)
 
     return make
 
@@ -305,7 +305,7 @@ def test_a_terminal_is_stream_1_and_has_a_size(agent, terminal_plan):
     agent.send_plan(terminal_plan("stty size; tty"), TERMINAL, 40, 100, channel=2)
     agent.credit(2)
     result = Result(agent, 2)
-    assert result.output[1].startswith(b"40 100\r\n/dev/pts/")
+    assert result.output[1] == b"40 100\r\n/dev/pts/0\r\n"
     assert (result.output[2], result.exit.code) == (b"", 0)
     assert ops.TERMINAL in [record[0] for record in result.reports]
 
@@ -332,7 +332,7 @@ def test_the_interrupt_key_reaches_the_program(agent, terminal_plan):
     agent.until(GUEST_CREDIT)
     agent.until(GUEST_DATA)
     agent.send(DATA, b"\x03", 2)
-    assert Result(agent, 2).exit.code == -signal.SIGINT
+    assert Result(agent, 2).exit.code == 128 + signal.SIGINT  # the shell, as pid 1, tells of its child
 
 
 # --- signals, ends ----------------------------------------------------------------------------------------------

@@ -22,7 +22,7 @@ from boxwright.boxes.vm.machine import (
 from boxwright.boxes.vm.parameters import LEAST_MEMORY_BYTES, OPTIONS, Wanted, wanted_of
 from boxwright.boxes.vm.qemu import kernel_parameters, machine_of, qemu_argv
 from boxwright.errors import ConfigError, UnsupportedError
-from boxwright.spec.types_vm import VM, HWConfig, Hypervisor, IOMemory, Kernel
+from boxwright.spec.types_vm import VM, HWConfig, Hypervisor, Image, IOMemory, Kernel
 
 
 def spec(**fields: Any) -> MachineSpec:
@@ -285,6 +285,12 @@ def test_hardware_of_the_host_is_refused(name: str, hardware: HWConfig) -> None:
     with pytest.raises(UnsupportedError, match=f"`vm.hwConfig.{name}` is not supported by the `vm` box") as caught:
         wanted_of(vm(hardware=hardware))
     assert caught.value.hint == f"remove /vm/hwConfig/{name}"
+
+
+def test_a_root_of_the_machine_beside_the_containers_is_refused() -> None:
+    with pytest.raises(UnsupportedError, match=r"`vm\.image` is not supported by the `vm` box") as caught:
+        wanted_of(vm().replace(image=Image("/x.img", pointer="/vm/image")))
+    assert str(caught.value.hint).startswith("remove /vm/image")
 
 
 def test_a_machine_that_cannot_boot_is_refused_by_its_lines() -> None:

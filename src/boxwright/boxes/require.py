@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
 BOXES = ("linux", "vm", "sandbox")
 ISOLATION_ANNOTATION = "boxwright.isolation"
+PUBLISH_ANNOTATION = "boxwright.publish"
 NOT_YET = "this box does not exist yet"
 # whole sections of config.json, by field, with the reason
 FOREIGN_SECTIONS = (

@@ -752,6 +752,19 @@ class SetDeviceFilter(Op):
     program: bytes
 
 
+class Netlink(Op):
+    """Send `request`, one rtnetlink(7) message with NLM_F_ACK, in the actor's network namespace, and take its answer.
+
+    With `at` not negative the four bytes there are first made the index of the network device `device` (ENODEV if
+    there is none). The text of a report is what the kernel says of its refusal.
+    """
+
+    CODE = 81
+    request: bytes
+    device: str
+    at: int
+
+
 # --- what the helper answers ------------------------------------------------------------------------------------
 # One SEQPACKET message each: u32 kind, u32 actor, u32 index of the step, i32 errno, i64 value, then up to 1024 bytes of
 # text. An ERROR or HOOK_FAILED is the last of its actor, which ends with status 1; one of the outer also kills the

@@ -324,6 +324,10 @@ def undo(container: Container, hooked: "Config | None") -> None:
         from boxwright.host.resctrl import remove_unused
 
         remove_unused(made)
+    if container.facts.get("network"):
+        from boxwright.runtime.vm.network import release
+
+        release(container)
     container.forget()
     if hooked is not None:
         run_poststop(container, hooked)

@@ -78,6 +78,12 @@ def callers_ids(linux: "Linux | None", uids: "Mappings", gids: "Mappings") -> Ja
     return JailIds(uids, gids, top, spare)
 
 
+def owners_agree(linux: "Linux | None", *, privileged: bool) -> bool:
+    """Whether the owner of a file on the disk is the same id in the guest, so that an image of the disk will do."""
+    uids, gids = _container(linux, FILE_IDS)
+    return privileged and all(m.container_id == m.host_id for m in (*uids, *gids))
+
+
 def share_mappings(
     linux: "Linux | None", ids: JailIds, own: "tuple[Mappings, Mappings]" = ((), ())
 ) -> "tuple[Mappings, Mappings]":

@@ -115,11 +115,13 @@ def _hooks(hooks: Hooks | None) -> Hooks | None:
 
 
 def _linux(linux: Linux | None, jail: Jail) -> Linux:
-    kinds = ("user", "mount", "pid", "ipc", "uts", "cgroup")
+    # that of the network is always a new one: a tap's descriptor works from anywhere, and the jail sees nothing of
+    # the network that the guest has
+    kinds = ("user", "mount", "pid", "ipc", "uts", "cgroup", "network")
     uids, gids = jail.mappings
     resources = linux.resources if linux else None
     return Linux(
-        namespaces=(*(Namespace(kind) for kind in kinds), *_network(linux)),
+        namespaces=tuple(Namespace(kind) for kind in kinds),
         uid_mappings=uids,
         gid_mappings=gids,
         cgroups_path=linux.cgroups_path if linux else None,
@@ -129,11 +131,6 @@ def _linux(linux: Linux | None, jail: Jail) -> Linux:
         readonly_paths=("/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"),
         pointer="/linux",
     )
-
-
-def _network(linux: Linux | None) -> tuple[Namespace, ...]:
-    """Where the hypervisor's network is: a namespace of its own, the one that is named, or the host's."""
-    return tuple(namespace for namespace in (linux.namespaces if linux else ()) if namespace.type == "network")
 
 
 def _resources(resources: Resources | None, jail: Jail) -> Resources:

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from typing import Self
 
     from boxwright.plan.cgroup_layout import CgroupPlacement, CgroupSite
+    from boxwright.plan.ops import Plan
     from boxwright.runtime.context import Runtime
     from boxwright.runtime.following import Outcome
     from boxwright.runtime.making import Making
@@ -88,6 +89,10 @@ class MachineCreation(Creation):
             self.preserve_fds = len(parts.fds)
             self.container.write_file(JAIL, encode_json(to_json(parts.jail)).encode())
             making = super()._begin(gate=False)
+        except BaseException:
+            parts.network.close()
+            parts.forget()
+            raise
         finally:
             parts.close()
         return MachineMaking(self, making, gate=gate)
@@ -97,6 +102,7 @@ class MachineCreation(Creation):
         assert self.parts is not None
         self.container.facts["isolation"] = "vm"
         self.container.facts["guestOverlay"] = self._overlay_bytes >= 0
+        self.container.facts["guestDevice"] = self.parts.device
         super().record(placement, self.parts.root_path)
         self.container.keep_config(self.asked)
 
@@ -108,11 +114,15 @@ class MachineCreation(Creation):
         """The circumstances of the container in its guest."""
         assert self.parts is not None
         state = around_pid(state_document(self.container, CREATING, 1))
-        overlay = self._overlay_bytes >= 0
         return Request(
             container_id=self.container.id,
             bundle=self.options.bundle,
-            root=guest_root(self.parts.guest_path, overlay=overlay, size_bytes=max(0, self._overlay_bytes)),
+            root=guest_root(
+                self.parts.guest_path,
+                overlay=self._overlay_bytes >= 0,
+                size_bytes=max(0, self._overlay_bytes),
+                device=self.parts.device,
+            ),
             placement=placement,
             site=guest_site(),
             state=state,
@@ -136,6 +146,8 @@ class MachineMaking:
         self._client: Client | None = None
         self._outcome: Outcome | None = None
         self._deadline_s = monotonic() + BOOT_S
+        assert creation.parts is not None
+        self._network = creation.parts.network
 
     def fileno(self) -> int:
         """Readable when `step` would not block for long."""
@@ -158,10 +170,13 @@ class MachineMaking:
         return self._outcome
 
     def _step_jail(self, making: "Making") -> None:
+        assert self._creation.parts is not None
+        self._creation.parts.fill()
         self._outcome = making.step()
         if self._outcome is not None:
             making.__exit__(None)
             self._making = None
+            self._network.begin(self._outcome.pid)
             self._client = Client(self._creation.container.directory)
 
     def follow(self) -> "Outcome":
@@ -175,9 +190,10 @@ class MachineMaking:
         creation = self._creation
         assert creation.parts is not None
         _seed(client)
-        with Client(creation.container.directory) as other:
-            other.greet(BOOT_S)
-            _perform(other, creation)
+        for plan in (creation.parts.mounting, self._network.plan()):
+            if plan is not None:
+                _perform(plan, creation)
+        self._network.finish()
         config = guest_config(creation.parts.guest)
         facts = guest_facts(client.hello)
         placement = place(config, facts.cgroups, creation.container.id, "cgroupfs")
@@ -196,10 +212,13 @@ class MachineMaking:
         return self
 
     def __exit__(self, kind: "type[BaseException] | None", *exc: object) -> None:
+        if self._creation.parts is not None:
+            self._creation.parts.forget()
         if self._client is not None:
             self._client.close()
         if self._making is not None:
             self._making.__exit__(kind, *exc)
+        self._network.close()
 
 
 def _seed(client: Client) -> None:
@@ -210,12 +229,11 @@ def _seed(client: Client) -> None:
         raise OSError(number, os.strerror(number), "the guest's random numbers")
 
 
-def _perform(client: Client, creation: MachineCreation) -> None:
-    """Mount what is shared with the guest."""
-    assert creation.parts is not None
-    if creation.parts.mounting is None:
-        return
-    helper = RemoteHelper(client, creation.parts.mounting, 0)
-    follower = Follower(creation.runtime, helper, creation.asked)
-    follower.until_executed()
-    helper.wait_exit()
+def _perform(plan: "Plan", creation: MachineCreation) -> None:
+    """Do in the guest what the container needs to be there."""
+    with Client(creation.container.directory) as client:
+        client.greet(BOOT_S)
+        helper = RemoteHelper(client, plan, 0)
+        follower = Follower(creation.runtime, helper, creation.asked)
+        follower.until_executed()
+        helper.wait_exit()

@@ -1,19 +1,21 @@
 """What a machine is put together of before its jail is made: kernel, shared files, sockets, and who gets which."""
 
 import os
-from _socket import AF_UNIX, SOCK_CLOEXEC, SOCK_STREAM, socket, socketpair
+from _socket import AF_UNIX, SOCK_CLOEXEC, SOCK_SEQPACKET, SOCK_STREAM, socket, socketpair
 
-from boxwright.boxes.vm import jail
+from boxwright.boxes.vm import jail, templates
 from boxwright.boxes.vm.accel import choose, host_tsc_khz
 from boxwright.boxes.vm.cache import Cache
-from boxwright.boxes.vm.client import listen
+from boxwright.boxes.vm.client import CONTROL, listen
 from boxwright.boxes.vm.hypervisor import Qemu
-from boxwright.boxes.vm.ids import callers_ids, disk_ids, mapped_ids, wanted_ids
+from boxwright.boxes.vm.ids import callers_ids, disk_ids, mapped_ids, owners_agree, wanted_ids
+from boxwright.boxes.vm.images import DEVICE, image_of
 from boxwright.boxes.vm.initramfs import make_initramfs
 from boxwright.boxes.vm.kernels import boot_image, find_kernel
-from boxwright.boxes.vm.machine import Child, MachineSpec, Share, encode_machine
+from boxwright.boxes.vm.machine import Child, Disk, MachineSpec, MemoryFile, Share, encode_machine
 from boxwright.boxes.vm.parameters import wanted_of
 from boxwright.boxes.vm.shares import JAIL, TAG, make_shares, refuse_kinds, sources
+from boxwright.boxes.vm.templates import Restoring
 from boxwright.boxes.vm.virtiofsd import CAPABILITIES, command, find_virtiofsd
 from boxwright.host import facts as host_facts
 from boxwright.host.shares import can_be_mapped, modes_of, nobodys_ids
@@ -23,11 +25,14 @@ from boxwright.plan.encode import encode
 from boxwright.plan.process import capability_mask
 from boxwright.runtime.documents import root_path
 from boxwright.runtime.vm.lost import CONSOLE, STATUS
+from boxwright.runtime.vm.network import MachineNetwork
 from boxwright.runtime.vm.size import machine_memory_bytes, machine_vcpus
 from boxwright.spec.types import IDMapping, Mount
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from boxwright.boxes.vm.ids import JailIds
     from boxwright.plan.request import RootSource
     from boxwright.runtime.containers import Container
@@ -37,6 +42,7 @@ CONTROL_FD, PORT_FD, STATUS_FD, MACHINE_FD, FIRST_FD = 3, 4, 5, 6, 7
 VIRTIOFSD_FD = 3
 KERNEL, INITRD = "/machine/kernel", "/machine/initrd"
 QMP = "qmp"
+CLIENTS = 64  # that may wait for the keeper to take them
 FEATURES = ("mmio", "console", "overlay", "virtiofs", "disk", "erofs", "network")
 
 
@@ -52,17 +58,23 @@ class Parts:
         self._config = config
         self._container = container
         self._cache = Cache()
-        wanted = sources(config, self.root_path, bundle)
+        self.image = self._find_image(bundle, overlay=overlay)
+        shared_root = "" if self.image else self.root_path
+        wanted = sources(config, shared_root, bundle)
         refuse_kinds(modes_of(source.path for source in wanted), wanted)
         self.ids = _ids(config.linux, [source.path for source in wanted])
-        self.shares = make_shares(config, self.root_path, bundle, self.ids, overlay=overlay)
+        self.shares = make_shares(config, shared_root, bundle, self.ids, overlay=overlay)
         self.guest = self.shares.config
         self.guest_path = self.shares.root
         self.mounting = self.shares.mounting
+        self.network = MachineNetwork(config, container)
+        self.restoring: Restoring | None = None
         try:
             self._assemble()
         except BaseException:
             self.close()
+            self.network.close()
+            self.forget()
             raise
 
     def close(self) -> None:
@@ -71,6 +83,31 @@ class Parts:
             fd = self.fds.pop()
             if fd >= 0:
                 os.close(fd)
+
+    def fill(self) -> None:
+        """Give the hypervisor what it goes on from, once its process is on its way."""
+        if self.restoring is not None:
+            self.restoring.fill()
+            self.forget()
+
+    def forget(self) -> None:
+        """Let go of what the machine was to go on from."""
+        if self.restoring is not None:
+            self.restoring.close()
+            self.restoring = None
+
+    @property
+    def device(self) -> str:
+        """The guest's device that the root is on, empty if it is none."""
+        return DEVICE if self.image else ""
+
+    def _find_image(self, bundle: str, *, overlay: bool) -> str:
+        """An image of the root, where nothing written to it is to stay and no file of the host is shared beside it."""
+        if not overlay or self.root_path == "/" or sources(self._config, "", bundle):
+            return ""
+        if not owners_agree(self._config.linux, privileged=host_facts.is_privileged()):
+            return ""
+        return image_of(self.root_path, self._cache)
 
     def _assemble(self) -> None:
         config, directory = self._config, self._container.directory
@@ -81,7 +118,8 @@ class Parts:
         hypervisor = Qemu(wanted.hypervisor, self._cache, "/vm/hypervisor/path")
         accel = choose(hypervisor, image, initramfs.path, self._cache, wanted.accel).accel
         ours, theirs = socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0)
-        self._take(listen(directory).detach(), ours.detach(), self._new(STATUS), -1)
+        control = listen(directory, CONTROL, SOCK_SEQPACKET, CLIENTS)
+        self._take(control.detach(), ours.detach(), self._new(STATUS), -1)
         machine: list[tuple[int, int]] = []
 
         def give(fd: int) -> int:
@@ -102,6 +140,9 @@ class Parts:
             self.fds.append(self._new("virtiofsd.log"))
             children.append(Child("virtiofsd", ((number, VIRTIOFSD_FD), (said, 2)), encode(plan)))
             share = (Share(TAG, give(connected)),)
+        disks: tuple[Disk, ...] = ()
+        if self.image:
+            disks = (Disk(give(os.open(self.image, os.O_RDONLY | os.O_CLOEXEC)), readonly=True),)
         spec = MachineSpec(
             memory_bytes=machine_memory_bytes(config),
             kernel=KERNEL,
@@ -112,22 +153,36 @@ class Parts:
             pvh=image.pvh,
             tsc_khz=host_tsc_khz(self._cache),
             parameters=wanted.kernel_parameters,
+            disks=disks,
             shares=share,
-            qmp_fd=give(_listen(directory, QMP)),
+            network=self.network.device(give),
+            qmp_fd=give(listen(directory, QMP, SOCK_STREAM, 1).detach()),
             console_fd=give(self._new(CONSOLE)),
         )
+        machine.append((machine[-1][0], 2))  # what the hypervisor complains of is there too
+        if self.image and templates.is_possible(spec):
+            spec = self._from_template(hypervisor, spec, (image.path, initramfs.path), give)
         argv = hypervisor.command(spec)
         plan = jail.program_plan(argv, uid=self.ids.spare, gid=self.ids.spare, capabilities=0)
         children.append(Child("hypervisor", tuple(machine), encode(plan)))
         self.fds[MACHINE_FD - 3] = _memory_file(encode_machine(children))
         self._make_jail(image.path, initramfs.path, spec)
 
+    def _from_template(
+        self, hypervisor: Qemu, spec: MachineSpec, boot: tuple[str, str], give: "Callable[[int], int]"
+    ) -> MachineSpec:
+        """The machine as one that goes on from where another was saved."""
+        template = templates.take(hypervisor, spec, boot, self._cache)
+        self.restoring = Restoring(template)
+        memory, orders, devices, _ = [give(os.dup(fd)) for fd in self.restoring.fds]
+        self.restoring.devices = devices
+        return spec.replace(
+            memory_file=MemoryFile(f"/proc/self/fd/{memory}", shared=True), incoming=True, orders_fd=orders
+        )
+
     def _make_jail(self, kernel: str, initrd: str, spec: MachineSpec) -> None:
         stage = self._container.path("root")
         os.mkdir(stage, 0o755)
-        # root of the jail is somebody else here, and has to get to the stage; the files beside it stay closed
-        os.chmod(self._container.runtime.root, 0o711)
-        os.chmod(self._container.directory, 0o711)
         files = tuple(
             Mount(target, "none", source, ("bind", "ro", "nosuid", "nodev", "noexec"))
             for target, source in ((KERNEL, kernel), (INITRD, initrd))
@@ -178,23 +233,10 @@ def _memory_file(data: bytes) -> int:
     return fd
 
 
-def _listen(directory: str, name: str) -> int:
-    """A listening stream socket of that name."""
-    fd = os.open(directory, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-    made = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0)
-    try:
-        made.bind(f"/proc/self/fd/{fd}/{name}")
-        made.listen(1)
-        return made.detach()
-    finally:
-        made.close()
-        os.close(fd)
-
-
 def _vhost_user(directory: str) -> tuple[int, int]:
     """A listening socket for virtiofsd, and one connected to it for the hypervisor; no name of theirs is left."""
     name = "virtiofsd"
-    listening = _listen(directory, name)
+    listening = listen(directory, name, SOCK_STREAM, 1).detach()
     fd = os.open(directory, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     connected = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0)
     try:
