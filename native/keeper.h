@@ -49,6 +49,7 @@ struct keeper {
     struct carrier carrier;
     struct child children[MOST_CHILDREN];
     uint32_t child_count;
+    int lost_status; /* of the child whose end ends the machine */
     struct client clients[MOST_CLIENTS];
     struct client *init; /* NULL until RUN with INIT */
     uint32_t last_channel;
