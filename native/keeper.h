@@ -112,6 +112,9 @@ void flush_client(struct keeper *me, struct client *client);
 /* Give up everything but the system calls of the loop. */
 void lock_down(void);
 
+/* Which user and group lock_down() is to leave a root for: an id that no file has, and nobody on the host. */
+void lock_down_as(uint32_t id);
+
 /* A signalfd of every signal; they are blocked from then on. */
 int catch_signals(void);
 

@@ -216,6 +216,7 @@ class Parts:
                 (str(MACHINE_FD), *map(str, numbers)),
                 helper_path(),
                 (self.ids.uid_mappings, self.ids.gid_mappings),
+                self.ids.spare + 1 if self.ids.spare else 0,
                 spec.memory_bytes,
                 (*files, *self.shares.mounts),
                 kvm=spec.accel == "kvm",
