@@ -57,8 +57,9 @@ class Jail(Record):
     """What the jail of one machine is made of.
 
     `arguments` are the keeper's; `mounts` the container's files; `mappings` the ids of the host that the jail has;
-    `own_id` is the user and group that the keeper and what stands for processes of the guest end up as, 0 where the jail
-    has no id to spare; `memory_bytes` is the machine's; `kvm` says whether it uses /dev/kvm; `helper` is the helper's path on the host.
+    `own_id` is the user and group that the keeper and what stands for processes of the guest end up as, 0 where the
+    jail has no id to spare; `memory_bytes` is the machine's; `kvm` says whether it uses /dev/kvm; `helper` is the
+    helper's path on the host.
     """
 
     arguments: tuple[str, ...]
