@@ -49,6 +49,7 @@ struct keeper {
     struct carrier carrier;
     struct child children[MOST_CHILDREN];
     uint32_t child_count;
+    int lost_status; /* of the child whose end ends the machine */
     struct client clients[MOST_CLIENTS];
     struct client *init; /* NULL until RUN with INIT */
     uint32_t last_channel;
@@ -121,6 +122,13 @@ int next_signal(int signals);
 bool is_passed_on(int signal);
 
 int64_t now_ms(void);
+
+/* Whether a failure of recv(2) is none. ECONNRESET says once that the other end was closed without having read all; what
+ * it had sent before is still there. */
+static inline bool is_passing(long rc)
+{
+    return rc == -EAGAIN || rc == -EINTR || rc == -ECONNRESET;
+}
 
 /* --- entries --- */
 

@@ -16,8 +16,9 @@ from boxwright.runtime.containers import CREATED, CREATING, state_document
 from boxwright.runtime.create import Creation
 from boxwright.runtime.documents import filter_program
 from boxwright.runtime.following import Follower
+from boxwright.runtime.foreground import TIMED_OUT
 from boxwright.runtime.state_texts import around_pid
-from boxwright.runtime.vm.lost import lost
+from boxwright.runtime.vm.lost import lost, why_stopped
 from boxwright.runtime.vm.parts import Parts
 from boxwright.spec.jsontext import encode_json
 from boxwright.spec.tojson import to_json
@@ -61,6 +62,16 @@ class MachineCreation(Creation):
         self._root = RootSource(root)
         self._overlay_bytes = size_bytes
 
+    def check_end(self, status: int) -> None:
+        """Raise GuestError where the machine was lost, with what is known of it, and the status that it gave."""
+        if not self.container.exists() or status == TIMED_OUT:
+            return
+        why = why_stopped(self.container)
+        if why:
+            error = lost(self.container, GuestError(why))
+            error.exit_code = status
+            raise error
+
     def _begin(self, *, gate: bool) -> "MachineMaking":  # type: ignore[override]
         if self.preserve_fds:
             raise UnsupportedError("preserved descriptors", "vm", "a descriptor cannot be handed to another kernel")
@@ -92,6 +103,8 @@ class MachineCreation(Creation):
         self.container.facts["isolation"] = "vm"
         self.container.facts["guestOverlay"] = self._overlay_bytes >= 0
         self.container.facts["guestDevice"] = self.parts.device
+        if self.parts.branches is not None:
+            self.container.facts["guestBranches"] = self.parts.branches
         super().record(placement, self.parts.root_path)
         self.container.keep_config(self.asked)
 
@@ -111,6 +124,7 @@ class MachineCreation(Creation):
                 overlay=self._overlay_bytes >= 0,
                 size_bytes=max(0, self._overlay_bytes),
                 device=self.parts.device,
+                branches=self.parts.branches,
             ),
             placement=placement,
             site=guest_site(),
