@@ -123,6 +123,13 @@ bool is_passed_on(int signal);
 
 int64_t now_ms(void);
 
+/* Whether a failure of recv(2) is none. ECONNRESET says once that the other end was closed without having read all; what
+ * it had sent before is still there. */
+static inline bool is_passing(long rc)
+{
+    return rc == -EAGAIN || rc == -EINTR || rc == -ECONNRESET;
+}
+
 /* --- entries --- */
 
 /* `lifeline` (-1: none) is the reading end of a pipe: when it is closed, nobody wants the machine any more. */

@@ -130,7 +130,7 @@ static void follow(struct keeper *me, const struct child *child, int reports)
     } message;
     for (;;) {
         long got = sys(recvfrom, reports, &message, sizeof message, 0, NULL, NULL);
-        if (got == -EINTR)
+        if (got == -EINTR || got == -ECONNRESET)
             continue;
         if (got < (long)sizeof message.record)
             return;

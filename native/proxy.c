@@ -94,7 +94,7 @@ static void read_connection(void)
     static const uint32_t channel = 1;
     struct frame frame;
     long got = sys(recvfrom, proxy.connection, proxy.packet, sizeof proxy.packet, MSG_DONTWAIT | MSG_TRUNC, NULL, NULL);
-    if (got == -EAGAIN || got == -EINTR)
+    if (is_passing(got))
         return;
     if (got >= FRAME_HEADER_BYTES)
         memcpy(proxy.packet + 4, &channel, sizeof channel);

@@ -144,25 +144,24 @@ def test_what_is_no_hello_ends_the_machine(keep, data):
     assert keeper.status[0] == "protocol"
 
 
-def test_a_channel_without_a_run_says_nothing_of_a_process(keep):
-    for at, part in enumerate(
-        [
-            (GUEST_DATA, b"x", 1, 1),
-            (GUEST_EOF, b"", 1, 1),
-            (EXIT, EXIT_BYTES, 1),
-            (REPORT, REPORT_BYTES, 1),
-            (GUEST_CREDIT, WINDOW, 1),
-        ]
-    ):
-        if at:
-            os.unlink(keeper.control_path)
-        keeper = greeted(keep())
-        client = keeper.connect()
-        client.send(READ, b"/proc/version")
-        keeper.guest.until(READ)
-        keeper.guest.socket.sendall(frames(part))
-        assert keeper.wait() == 255
-        assert keeper.status[0] == "protocol"
+@pytest.mark.parametrize(
+    "part",
+    [
+        (GUEST_DATA, b"x", 1, 1),
+        (GUEST_EOF, b"", 1, 1),
+        (EXIT, EXIT_BYTES, 1),
+        (REPORT, REPORT_BYTES, 1),
+        (GUEST_CREDIT, WINDOW, 1),
+    ],
+)
+def test_a_channel_without_a_run_says_nothing_of_a_process(keep, part):
+    keeper = greeted(keep())
+    client = keeper.connect()
+    client.send(READ, b"/proc/version")
+    keeper.guest.until(READ)
+    keeper.guest.socket.sendall(frames(part))
+    assert keeper.wait() == 255
+    assert keeper.status[0] == "protocol"
 
 
 def test_the_guests_end_is_told(keep):
@@ -196,6 +195,25 @@ def test_frames_cut_anywhere_are_put_together(keep):
         keeper.guest.socket.sendall(bytes([byte]))
     assert keeper.process.communicate(timeout=20)[0] == b"some text"
     assert (keeper.wait(), keeper.status[0]) == (0, "exited")
+
+
+def test_a_guest_that_does_not_obey_a_kill_is_ended(keep):
+    keeper = keep()
+    client = running(keeper)
+    client.send(SIGNAL, struct.pack("<iI", 9, 2))
+    assert keeper.guest.until(SIGNAL).payload[:1] == b"\x09"
+    assert keeper.wait() == 137
+    assert keeper.status[0] == "stopped"
+
+
+def test_a_guest_that_says_exit_and_no_more_is_ended_by_a_kill(keep):
+    keeper = keep()
+    client = running(keeper)
+    keeper.guest.socket.sendall(frames((EXIT, EXIT_BYTES, INITS)))
+    client.send(SIGNAL, struct.pack("<iI", 9, 2))
+    began = time.monotonic()
+    assert keeper.wait() == 0
+    assert time.monotonic() - began < 2
 
 
 # --- clients ----------------------------------------------------------------------------------------------------

@@ -49,7 +49,7 @@ def test_the_whole_command_of_a_plain_machine() -> None:
         " -global virtio-mmio.force-legacy=false"
         " -machine microvm,dump-guest-core=off,mem-merge=off,isa-serial=off -accel tcg,tb-size=128 -cpu max -smp 1 -m 256M"
         " -bios qboot.rom -kernel /k -initrd /i -append console= quiet panic=-1 cryptomgr.notests"
-        " initcall_blacklist=init_kprobe_trace,crypto_kdf108_init pci=off tsc=reliable no_timer_check"
+        " initcall_blacklist=init_kprobe_trace,crypto_kdf108_init rcupdate.rcu_expedited=1 pci=off tsc=reliable no_timer_check"
         " tsc_early_khz=2500000"
         " -device virtio-serial-device,max_ports=2 -chardev socket,id=port,fd=7"
         " -device virtserialport,chardev=port,name=boxwright"
@@ -97,7 +97,7 @@ def test_everything_is_given_by_descriptor() -> None:
 def test_memory_is_shared_only_where_a_daemon_must_see_it() -> None:
     assert "-object" not in argv()
     words = argv(shares=(Share("a", 3),))
-    assert values(words, "-object") == ["memory-backend-memfd,id=m0,size=256M,share=on"]
+    assert values(words, "-object") == ["memory-backend-memfd,share=on,id=m0,size=256M"]
     assert "memory-backend=m0" in values(words, "-machine")[0].split(",")
 
 

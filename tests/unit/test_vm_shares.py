@@ -5,6 +5,7 @@ import stat
 import pytest
 
 from boxwright.boxes.vm import virtiofsd
+from boxwright.boxes.vm.guest import guest_root
 from boxwright.boxes.vm.ids import JailIds, disk_ids, mapped_ids
 from boxwright.boxes.vm.shares import AT, Shares, make_shares, refuse_kinds, sources
 from boxwright.boxes.vm.virtiofsd import Virtiofsd, command, options_in
@@ -186,6 +187,24 @@ def test_the_guest_mounts_the_tree_once() -> None:
     made = [step.op for step in plan.outer]
     assert ops.FsMount(0, "virtiofs", ("source=boxwright",), 0) in made
     assert ops.AttachRoot(0, AT, 1) in made
+
+
+def test_a_root_that_is_shared_by_parts_is_put_together_in_the_guest() -> None:
+    branches = ((("etc", "/etc"), ("usr", "/usr")), (("bin", "usr/bin"),), ("var",))
+    found = make_shares(config(DEV), "/", "/bundle", ON_DISK, overlay=True, branches=branches)
+    parts = found.mounts[1:-1]
+    assert [(m.destination, m.source) for m in parts] == [
+        ("/share/root/etc", "/etc"),
+        ("/share/root/usr", "/usr"),
+        ("/share/root/var", "/var"),
+    ]
+    for mount in parts:
+        folded = fold(mount.options)
+        assert folded.attr_set & folded.rec_set & MOUNT_ATTR_RDONLY
+        assert folded.rec_set & CONFINED == CONFINED
+        assert mount.at("source") == "/root/path"
+    root = guest_root(found.root, overlay=True, size_bytes=0, branches=branches)
+    assert (root.binds, root.links, root.branches) == (("etc", "usr", "var"), (("bin", "usr/bin"),), ())
 
 
 def test_nothing_shared_is_no_mount_and_no_server() -> None:

@@ -147,7 +147,7 @@ class Recipe:
         return _mount(path, "tmpfs", "tmpfs", "nosuid", "nodev", f"mode={mode}", *size)
 
     def _sysfs(self) -> "JSON":
-        if self._options.network == "host" and not self._privileged:
+        if self._options.network == "host" and not self._privileged and self._options.isolation != "vm":
             return _mount("/sys", "none", "/sys", "rbind", "nosuid", "noexec", "nodev", "ro")
         return _mount("/sys", "sysfs", "sysfs", "nosuid", "noexec", "nodev", "ro")
 

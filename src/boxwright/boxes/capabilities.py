@@ -118,6 +118,7 @@ _ROWS: tuple[tuple[str, str, Support], ...] = (
     ("hooks.poststop", "config.md#configHooksPoststop", _YES),
     ("annotations", "config.md#configAnnotations", _YES),
     ("linux.namespaces", f"{_LINUX}Namespaces", _needs("without root a user namespace is needed too")),
+    ("linux.namespaces.network", f"{_LINUX}Namespaces", _YES),
     ("linux.namespaces.time", f"{_LINUX}Namespaces", _needs("Linux 5.6")),
     (
         "linux.uidMappings",
@@ -198,6 +199,10 @@ _VM: dict[str, Support] = {
     "process.oomScoreAdj": _needs("in the guest"),
     "hooks.createContainer": Support(UNSUPPORTED, "its program is the host's, its namespaces are the guest's"),
     "linux.namespaces": _partial("made in the guest; only one of the network can be joined by its path"),
+    "linux.namespaces.network": _partial(
+        "by its path one Ethernet interface of it is the guest's, as veth; without one the network is the host's by "
+        "slirp4netns: IPv4, TCP and UDP, without the host's 127.0.0.0/8"
+    ),
     "linux.uidMappings": _needs("the ids that the machine has on the host; in the guest they are the container's"),
     "linux.gidMappings": _needs("the ids that the machine has on the host; in the guest they are the container's"),
     "linux.devices": _needs("of the guest's kernel"),

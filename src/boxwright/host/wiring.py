@@ -189,7 +189,8 @@ class Namespace:
         # it has no address of its own, and says nothing by itself
         quiet = nested(wire.AF_INET6, attribute(wire.IFLA_INET6_ADDR_GEN_MODE, bytes((wire.ADDR_GEN_NONE,))))
         changes = attribute(wire.IFLA_MTU, wire.U32.pack(wanted.mtu)) + nested(wire.IFLA_AF_SPEC, quiet)
-        routes.change(tap.index, changes, flags=wire.IFF_UP, mask=wire.IFF_UP)
+        routes.change(tap.index, changes)
+        routes.change(tap.index, flags=wire.IFF_UP, mask=wire.IFF_UP)
         for here, there in ((tap.index, wanted.index), (wanted.index, tap.index)):
             _add_ingress(routes, here)
             _redirect(routes, here, there)

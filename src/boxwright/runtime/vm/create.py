@@ -103,6 +103,8 @@ class MachineCreation(Creation):
         self.container.facts["isolation"] = "vm"
         self.container.facts["guestOverlay"] = self._overlay_bytes >= 0
         self.container.facts["guestDevice"] = self.parts.device
+        if self.parts.branches is not None:
+            self.container.facts["guestBranches"] = self.parts.branches
         super().record(placement, self.parts.root_path)
         self.container.keep_config(self.asked)
 
@@ -122,6 +124,7 @@ class MachineCreation(Creation):
                 overlay=self._overlay_bytes >= 0,
                 size_bytes=max(0, self._overlay_bytes),
                 device=self.parts.device,
+                branches=self.parts.branches,
             ),
             placement=placement,
             site=guest_site(),

@@ -99,9 +99,10 @@ def release(container: "Container") -> None:
     if not fact:
         return
     if "uplink" in fact:
-        from boxwright.host.processes import kill_and_wait
+        from boxwright.host.processes import kill_and_wait, reap
 
         kill_and_wait(fact["uplink"], fact["started"])
+        reap(fact["uplink"])  # it may have ended by itself, with the hypervisor
         return
     from boxwright.host.wiring import Namespace as Joined
 

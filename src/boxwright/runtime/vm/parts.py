@@ -10,17 +10,18 @@ from boxwright.boxes.vm.client import CONTROL, listen
 from boxwright.boxes.vm.hypervisor import Qemu
 from boxwright.boxes.vm.ids import callers_ids, disk_ids, mapped_ids, owners_agree, wanted_ids
 from boxwright.boxes.vm.images import DEVICE, image_of
-from boxwright.boxes.vm.initramfs import make_initramfs
+from boxwright.boxes.vm.initramfs import BALLOON, PCI, make_initramfs
 from boxwright.boxes.vm.kernels import boot_image, find_kernel
-from boxwright.boxes.vm.machine import Child, Disk, MachineSpec, MemoryFile, Share, encode_machine
+from boxwright.boxes.vm.machine import MICROVM, Q35, Child, Disk, MachineSpec, MemoryFile, Share, encode_machine
 from boxwright.boxes.vm.parameters import wanted_of
 from boxwright.boxes.vm.shares import JAIL, TAG, make_shares, refuse_kinds, sources
 from boxwright.boxes.vm.templates import Restoring
 from boxwright.boxes.vm.virtiofsd import CAPABILITIES, command, find_virtiofsd
+from boxwright.errors import UnsupportedError
 from boxwright.host import facts as host_facts
 from boxwright.host.shares import can_be_mapped, modes_of, nobodys_ids
 from boxwright.host.spawn import helper_path
-from boxwright.host.subids import id_mappings
+from boxwright.host.subids import branches, has_mounts, id_mappings
 from boxwright.plan.encode import encode
 from boxwright.plan.process import capability_mask
 from boxwright.runtime.documents import root_path
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from boxwright.boxes.vm.ids import JailIds
+    from boxwright.boxes.vm.shares import Branches
     from boxwright.plan.request import RootSource
     from boxwright.runtime.containers import Container
     from boxwright.spec.types import Config, Linux
@@ -63,7 +65,8 @@ class Parts:
         wanted = sources(config, shared_root, bundle)
         refuse_kinds(modes_of(source.path for source in wanted), wanted)
         self.ids = _ids(config.linux, [source.path for source in wanted])
-        self.shares = make_shares(config, shared_root, bundle, self.ids, overlay=overlay)
+        self.branches = self._branches(shared_root) if overlay else None
+        self.shares = make_shares(config, shared_root, bundle, self.ids, overlay=overlay, branches=self.branches)
         self.guest = self.shares.config
         self.guest_path = self.shares.root
         self.mounting = self.shares.mounting
@@ -101,6 +104,16 @@ class Parts:
         """The guest's device that the root is on, empty if it is none."""
         return DEVICE if self.image else ""
 
+    def _branches(self, root: str) -> "Branches | None":
+        """The parts to show of a root in which something is mounted, where the caller may not show it without that."""
+        if not root or host_facts.is_privileged() or not has_mounts(root):
+            return None
+        if self._config.root is None or not self._config.root.readonly:
+            # it opens files with O_NOATIME, which is for their owner
+            why = "an overlay in the guest cannot read what belongs to others without root"
+            raise UnsupportedError("root.path", "vm", why, hint="use `--read-only`, or a root filesystem of your own")
+        return branches(root)
+
     def _find_image(self, bundle: str, *, overlay: bool) -> str:
         """An image of the root, where nothing written to it is to stay and no file of the host is shared beside it."""
         if not overlay or self.root_path == "/" or sources(self._config, "", bundle):
@@ -114,7 +127,8 @@ class Parts:
         wanted = wanted_of(config.vm)
         kernel = find_kernel(wanted.kernel, wanted.kernel_pointer)
         image = boot_image(kernel, self._cache)
-        initramfs = make_initramfs(kernel, FEATURES, helper_path(), self._cache)
+        features = (*FEATURES, *(PCI,) * (wanted.machine == Q35), *(BALLOON,) * wanted.balloon)
+        initramfs = make_initramfs(kernel, features, helper_path(), self._cache, wanted.initrd)
         hypervisor = Qemu(wanted.hypervisor, self._cache, "/vm/hypervisor/path")
         accel = choose(hypervisor, image, initramfs.path, self._cache, wanted.accel).accel
         ours, theirs = socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0)
@@ -150,6 +164,10 @@ class Parts:
             port_fd=give(theirs.detach()),
             accel=accel,
             vcpus=machine_vcpus(config),
+            machine=wanted.machine or MICROVM,
+            cpu=wanted.cpu,
+            balloon=wanted.balloon,
+            mem_merge=wanted.mem_merge,
             pvh=image.pvh,
             tsc_khz=host_tsc_khz(self._cache),
             parameters=wanted.kernel_parameters,
@@ -162,6 +180,7 @@ class Parts:
         machine.append((machine[-1][0], 2))  # what the hypervisor complains of is there too
         if self.image and templates.is_possible(spec):
             spec = self._from_template(hypervisor, spec, (image.path, initramfs.path), give)
+        hypervisor.require(spec)
         argv = hypervisor.command(spec)
         plan = jail.program_plan(argv, uid=self.ids.spare, gid=self.ids.spare, capabilities=0)
         children.append(Child("hypervisor", tuple(machine), encode(plan)))
