@@ -58,7 +58,9 @@ def test_a_bridge_leads_to_the_guest_and_out_of_it(podman: Podman, tmp_path: Pat
     lacks.need_program("busybox")
     with subprocess.Popen(words) as server:
         try:
-            shown = podman.call("exec", name, "sh", "-c", f"echo GET /host | nc -w 10 {gateway} 8001").stdout
+            shown = podman.call(
+                "exec", name, "sh", "-c", f"printf 'GET /host HTTP/1.0\\r\\n\\r\\n' | nc -w 10 {gateway} 8001"
+            ).stdout
         finally:
             server.kill()
     assert "from the host" in shown
