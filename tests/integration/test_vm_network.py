@@ -15,11 +15,13 @@ import pytest
 import lacks
 from boxwright.boxes.vm.network import parse_published
 from boxwright.errors import ConfigError, HostError, UnsupportedError
+from boxwright.host.tap import DEVICE as TUN
 from boxwright.host.tap import open_tap
 from boxwright.host.wiring import TAP_NAME, Namespace
 from boxwright.runtime.vm import uplink
 from fixtures_machine import Assets
 from fixtures_net import Netns
+from fixtures_roots import open_parents
 from fixtures_runtime import BundleFactory, Json, Runtime, default_config, wait_gone
 from processes import command_of, descendants
 
@@ -171,6 +173,60 @@ def test_the_hosts_loopback_is_not_reached_and_its_other_addresses_are(
         local.settimeout(0)
         with pytest.raises(BlockingIOError):  # nobody has come
             local.accept()
+
+
+def test_without_root_the_network_is_the_same(boxwright_command: str, tmp_path: Path, busybox_root: Path) -> None:
+    """Only /dev/net/tun has to be open to users, as it is where udev makes it; where it is not, that is said."""
+    lacks.need_program("slirp4netns", "unshare", "setpriv")
+    reachable = all(parent.stat().st_mode & 0o001 for parent in Path(boxwright_command).resolve().parents)
+    lacks.need("a checkout that other users can reach", reachable)
+    home = tmp_path / "home"
+    home.mkdir()
+    open_parents(home)
+    subprocess.run(["cp", "-a", busybox_root, home / "root"], check=True)
+    subprocess.run(["chown", "-hR", f"{USER}:{USER}", home], check=True)
+    address = other_address()
+    with listening(address) as there:
+        fetch = f"echo | busybox nc -w 20 {address} {there.getsockname()[1]}"
+        words = (
+            "run",
+            "--isolation",
+            "vm",
+            "--network",
+            "host",
+            "--rootfs",
+            str(home / "root"),
+            "--",
+            "sh",
+            "-c",
+            fetch,
+        )
+        refused = as_user(boxwright_command, home, *words, mode="600")
+        assert refused.wait(TIMEOUT_S) == 1
+        assert "/dev/net/tun" in (home / "errors").read_text()
+        process = as_user(boxwright_command, home, *words, mode="666")
+        reached, _ = there.accept()
+        with reached:
+            reached.send(b"the host is here")
+        assert process.wait(TIMEOUT_S) == 0, (home / "errors").read_text()
+    assert (home / "output").read_text() == "the host is here"
+    assert uplinks() == []
+
+
+USER = 54322
+
+
+def as_user(command: str, home: Path, *words: str, mode: str) -> "subprocess.Popen[bytes]":
+    """The command by a user without privileges, on a host whose /dev/net/tun has that mode."""
+    place = home / "devices"
+    place.mkdir(exist_ok=True)
+    device = f"mount -t tmpfs tmpfs {place} && mknod -m {mode} {place}/tun c 10 200 && mount --bind {place}/tun {TUN}"
+    become = f"setpriv --reuid {USER} --regid {USER} --clear-groups --inh-caps=-all"
+    variables = f'PATH="$PATH" HOME={home} XDG_RUNTIME_DIR={home} BOXWRIGHT_ACCEL=tcg'
+    script = f'{device} && exec {become} env -i {variables} "$@"'
+    with (home / "output").open("wb") as output, (home / "errors").open("wb") as errors:
+        command_words = ["unshare", "--mount", "sh", "-c", script, "sh", command, *words]
+        return subprocess.Popen(command_words, cwd=home, stdin=subprocess.DEVNULL, stdout=output, stderr=errors)
 
 
 def test_a_port_that_is_taken_leaves_nothing(boxwright: Runtime) -> None:

@@ -29,6 +29,7 @@ _API = "slirp4netns"
 _EXIT_FD, _READY_FD, _DIRECTORY_FD = 3, 4, 5
 _READY_S = 10.0
 _ANSWER_BYTES = 4096
+_OPEN = "is /dev/net/tun there, and may you open it?"
 _HINT = "install `slirp4netns`, or give the container a network namespace"
 
 
@@ -82,9 +83,8 @@ class Uplink:
         poll = select.poll()
         poll.register(self._ready, select.POLLIN)
         if not poll.poll(_READY_S * 1000) or not os.read(self._ready, 1):
-            raise HostError(
-                "connect the machine to the host's network", 0, cause=f"`{UPLINK}` failed", notes=self._said()
-            )
+            what, cause = "connect the machine to the host's network", f"`{UPLINK}` failed"
+            raise HostError(what, 0, cause=cause, notes=self._said(), hint=_OPEN)
         for index, one in enumerate(self._wanted):
             self._publish(one, FIRST_FORWARD + index)
         if self._wanted:
