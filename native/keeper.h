@@ -64,6 +64,7 @@ struct keeper {
     int64_t deadline_ms; /* 0: none */
     enum reason deadline_reason;
     const char *deadline_detail;
+    const char *lost_child; /* which one that was vital has ended, NULL: none */
     struct pollfd *events;
     uint8_t *client_memory;
     uint8_t *packet; /* a whole frame */
@@ -75,6 +76,9 @@ _Noreturn void end_machine(struct keeper *me, enum reason reason, const char *de
 
 /* End at that time, if nothing comes before it. */
 void end_after(struct keeper *me, int64_t milliseconds, enum reason reason, const char *detail);
+
+/* A vital child has ended, or the port has. */
+void lose_guest(struct keeper *me);
 
 /* --- children (keeper_children.c) --- */
 
