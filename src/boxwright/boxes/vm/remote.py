@@ -54,12 +54,11 @@ class RemoteHelper:
         """Answer an UPCALL."""
         self._client.send(frames.answer_frame(errno))
 
-    def wait_exit(self) -> "Exit":
-        """Wait for the end of what it has started. Raises GuestError."""
-        while self.exit is None:
-            frame = self._client.receive()
-            if frame.type == frames.EXIT:
-                self.exit = _exit(frame.payload)
+    def take_exit(self) -> "Exit | None":
+        """Take one frame: how what it has started has ended, once that came. Raises GuestError."""
+        frame = self._client.receive()
+        if frame.type == frames.EXIT:
+            self.exit = _exit(frame.payload)
         return self.exit
 
 

@@ -4,7 +4,7 @@ import os
 from time import monotonic
 
 from boxwright.boxes.vm import frames, jail
-from boxwright.boxes.vm.client import Client
+from boxwright.boxes.vm.client import ANSWER_S, Client
 from boxwright.boxes.vm.guest import guest_config, guest_facts, guest_root, guest_site
 from boxwright.boxes.vm.remote import RemoteHelper
 from boxwright.errors import GuestError, UnsupportedError
@@ -24,6 +24,7 @@ from boxwright.spec.tojson import to_json
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from typing import Self
 
     from boxwright.plan.cgroup_layout import CgroupPlacement, CgroupSite
@@ -116,16 +117,18 @@ class MachineMaking:
         self._creation = creation
         self._making: Making | None = making
         self._gate = gate
-        self._client: Client | None = None
+        self._clients: list[Client] = []
+        self._waited: Client | None = None
+        self._talk: Iterator[Client] = iter(())
         self._outcome: Outcome | None = None
-        self._deadline_s = monotonic() + BOOT_S
+        self.deadline_s = monotonic() + BOOT_S
 
     def fileno(self) -> int:
         """Readable when `step` would not block for long."""
         if self._making is not None:
             return self._making.fileno()
-        assert self._client is not None
-        return self._client.fileno()
+        assert self._waited is not None
+        return self._waited.fileno()
 
     def step(self) -> "Outcome | None":
         """Go on: the outcome once the container is made. Raises what went wrong, on either side."""
@@ -133,19 +136,18 @@ class MachineMaking:
             if self._making is not None:
                 self._step_jail(self._making)
                 return None
-            assert self._client is not None
-            self._client.greet(max(0.0, self._deadline_s - monotonic()))
-            self._fill(self._client)
+            self._waited = next(self._talk, None)
         except GuestError as error:
             raise lost(self._creation.container, error) from None
-        return self._outcome
+        return self._outcome if self._waited is None else None
 
     def _step_jail(self, making: "Making") -> None:
         self._outcome = making.step()
         if self._outcome is not None:
             making.__exit__(None)
             self._making = None
-            self._client = Client(self._creation.container.directory)
+            self._talk = self._fill()
+            self._waited = next(self._talk)
 
     def follow(self) -> "Outcome":
         """Until the outcome is known."""
@@ -153,14 +155,53 @@ class MachineMaking:
             continue
         return outcome
 
-    def _fill(self, client: Client) -> None:
-        """Seed the guest, mount the container's files in it, and make the container."""
+    def _connect(self) -> Client:
+        client = Client(self._creation.container.directory)
+        self._clients.append(client)
+        return client
+
+    def _fill(self) -> "Iterator[Client]":
+        """Seed the guest, mount the container's files in it, and make the container.
+
+        Each connection that is yielded is to be waited for: what comes next takes what has come over it.
+        """
+        creation = self._creation
+        client = self._connect()
+        yield client
+        client.greet(max(0.0, self.deadline_s - monotonic()))
+        _seed(client)
+        yield client
+        _check_seed(client)
+        yield from self._mount()
+        follower, helper = self._start(client)
+        outcome = None
+        while outcome is None:
+            yield client
+            outcome = follower.step(gate=self._gate)
+        creation.container.write(guestPid=helper.pid)
+        if self._gate:
+            creation.container.write_file("gate", b"")
+
+    def _mount(self) -> "Iterator[Client]":
+        """Mount what is shared with the guest."""
         creation = self._creation
         assert creation.parts is not None
-        _seed(client)
-        with Client(creation.container.directory) as other:
-            other.greet(BOOT_S)
-            _perform(other, creation)
+        client = self._connect()
+        yield client
+        client.greet(ANSWER_S)
+        helper = RemoteHelper(client, creation.parts.mounting, 0)
+        follower = Follower(creation.runtime, helper, creation.asked)
+        while follower.step(gate=False) is None:
+            yield client
+        while helper.exit is None:
+            yield client
+            helper.take_exit()
+        client.close()
+
+    def _start(self, client: Client) -> tuple[Follower, RemoteHelper]:
+        """Let the guest make the container."""
+        creation = self._creation
+        assert creation.parts is not None
         config = guest_config(creation.parts.guest)
         facts = guest_facts(client.hello)
         placement = place(config, facts.cgroups, creation.container.id, "cgroupfs")
@@ -169,18 +210,14 @@ class MachineMaking:
         terminal = bool(process and process.terminal)
         flags = frames.INIT | frames.STDIN | frames.GATE * self._gate | frames.TERMINAL * terminal
         helper = RemoteHelper(client, plan, flags)
-        follower = Follower(creation.runtime, helper, creation.asked)
-        outcome = follower.until_ready() if self._gate else follower.until_executed()
-        creation.container.write(guestPid=outcome.pid)
-        if self._gate:
-            creation.container.write_file("gate", b"")
+        return Follower(creation.runtime, helper, creation.asked), helper
 
     def __enter__(self) -> "Self":
         return self
 
     def __exit__(self, kind: "type[BaseException] | None", *exc: object) -> None:
-        if self._client is not None:
-            self._client.close()
+        for client in self._clients:
+            client.close()
         if self._making is not None:
             self._making.__exit__(kind, *exc)
 
@@ -189,14 +226,8 @@ def _seed(client: Client) -> None:
     from time import time_ns
 
     client.send(frames.seed_frame(time_ns(), os.urandom(ENTROPY_BYTES)))
+
+
+def _check_seed(client: Client) -> None:
     if number := client.done():
         raise OSError(number, os.strerror(number), "the guest's random numbers")
-
-
-def _perform(client: Client, creation: MachineCreation) -> None:
-    """Mount what is shared with the guest."""
-    assert creation.parts is not None
-    helper = RemoteHelper(client, creation.parts.mounting, 0)
-    follower = Follower(creation.runtime, helper, creation.asked)
-    follower.until_executed()
-    helper.wait_exit()
