@@ -1,71 +1,18 @@
 /* boxwright-helper: performs one encoded plan, then is the container's program, or ends.
  *
  *   boxwright-helper BASE        descriptors BASE: plan, BASE+1: report socket, BASE+2…: inherited ones
+ *   boxwright-helper             as pid 1: the agent of a guest
+ *   boxwright-helper --agent FD  the same on a descriptor, without making a system first
+ *   boxwright-helper --keep MACHINE CONTROL PORT STATUS   descriptors: see keeper.h
+ *   boxwright-helper --proxy FD  carries the streams of a client's connection
  *   boxwright-helper --check FD  is the plan in FD well-formed? status 0 or 2
  *   boxwright-helper --ops       the operations it knows, one a line: code, name, signature, fields
  *   boxwright-helper --version   the protocol's version
  */
-#include "report.h"
-
-#ifdef FAULT_DIR
-#include "fault.h"
-#else
-static void fault_open(const struct actor *me)
-{
-    (void)me;
-}
-
-static int fault_before(const struct actor *me)
-{
-    (void)me;
-    return 0;
-}
-#endif
+#include "agent.h"
+#include "keeper.h"
 
 enum { USAGE = 2, LARGEST_FD = 1 << 20 };
-
-static struct actor actor;
-
-static int perform(struct actor *me, uint32_t code, const union arguments *arguments)
-{
-    switch (code) {
-#define OP(number, name, fields)                                                                                       \
-    case number:                                                                                                       \
-        return do_##name(me, &arguments->name);
-        OPERATIONS(OP)
-#undef OP
-    default:
-        return -ENOSYS; /* `plan_open` has seen to it that this cannot be */
-    }
-}
-
-_Noreturn static void fail(struct actor *me, int rc)
-{
-    kill_others(me);
-    report_failure(me, -rc);
-    sys_exit(1);
-}
-
-/* Fork operations make `me` another actor with steps of its own: then the step just done was not one of them. */
-_Noreturn static void perform_steps(struct actor *me)
-{
-    static union arguments arguments;
-    struct step step;
-    while (steps_next(&me->todo, &step)) {
-        enum actor_number self = me->self;
-        failure_clear(&me->failure);
-        int rc = fault_before(me);
-        if (rc == 0)
-            rc = step_arguments(&step, &arguments) ? perform(me, step.code, &arguments) : -EBADMSG;
-        if (rc < 0 && !step.soft)
-            fail(me, rc);
-        if (rc < 0)
-            report_soft_failure(me, -rc);
-        if (me->self == self)
-            me->index++;
-    }
-    sys_exit(0);
-}
 
 /* Map all of the file; NULL if it is empty or cannot be. */
 static const uint8_t *map_plan(int fd, size_t *size)
@@ -85,57 +32,11 @@ static bool open_plan(struct plan *plan, int fd)
     return bytes && plan_open(plan, bytes, size);
 }
 
-static int map_shared(struct actor *me)
-{
-    long at = sys(mmap, NULL, sizeof *me->shared, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-    if (at < 0 && at > -4096)
-        return (int)at;
-    me->shared = (struct shared *)at;
-    return 0;
-}
-
-/* SIGPIPE ignored, as hooks may not read their stdin; SIGCHLD default, or there would be nothing to wait for. */
-static void set_signals(void)
-{
-    struct {
-        void (*handler)(int);
-        unsigned long flags;
-        void (*restorer)(void);
-        uint64_t mask;
-    } action = {.handler = SIG_IGN};
-    (void)sys(rt_sigaction, SIGPIPE, &action, NULL, sizeof action.mask);
-    action.handler = SIG_DFL;
-    (void)sys(rt_sigaction, SIGCHLD, &action, NULL, sizeof action.mask);
-}
-
-static void take_inherited(struct actor *me)
-{
-    for (uint32_t i = 0; i < me->plan.inherited; i++)
-        me->slots[i] = me->base + 2 + (int)i + FD_BIAS;
-}
-
 static int run(int base)
 {
-    struct actor *me = &actor;
-    me->base = base;
-    me->report = base + 1;
-    if (!open_plan(&me->plan, base))
-        return USAGE;
-    take_inherited(me);
-    /* Also what somebody who started the runtime has left open: the program gets what is below `base`. */
-    long rc = sys(close_range, base, EVERY_FD, CLOSE_RANGE_CLOEXEC_FLAG);
-    if (rc == 0)
-        rc = map_shared(me);
-    if (rc < 0) {
-        report_failure(me, -(int)rc);
-        return 1;
-    }
-    (void)sys(close, base);
-    set_signals();
-    me->umask = (mode_t)sys(umask, 0);
-    me->todo = me->plan.actors[OUTER];
-    fault_open(me);
-    perform_steps(me);
+    struct task task = {.base = base};
+    task.plan = map_plan(base, &task.size);
+    return task.plan ? perform_plan(&task) : USAGE;
 }
 
 /* A descriptor number: decimal digits and nothing else. -1 if it is none. */
@@ -210,8 +111,37 @@ static int check(const char *text)
     return fd >= 0 && open_plan(&plan, fd) ? 0 : USAGE;
 }
 
+static int agent(const char *text)
+{
+    int fd = parse_fd(text);
+    return fd < 0 ? USAGE : agent_main(fd, false);
+}
+
+static int keep(char *const *texts)
+{
+    int fds[4];
+    for (int i = 0; i < 4; i++)
+        if ((fds[i] = parse_fd(texts[i])) < 0)
+            return USAGE;
+    return keeper_main(fds[0], fds[1], fds[2], fds[3]);
+}
+
+static int proxy(const char *text)
+{
+    int fd = parse_fd(text);
+    return fd < 0 ? USAGE : proxy_main(fd);
+}
+
 int main(int argc, char **argv)
 {
+    if (argc == 1 && sys(getpid, 0) == 1)
+        return agent_main(-1, true);
+    if (argc == 3 && strcmp(argv[1], "--agent") == 0)
+        return agent(argv[2]);
+    if (argc == 6 && strcmp(argv[1], "--keep") == 0)
+        return keep(argv + 2);
+    if (argc == 3 && strcmp(argv[1], "--proxy") == 0)
+        return proxy(argv[2]);
     if (argc == 3 && strcmp(argv[1], "--check") == 0)
         return check(argv[2]);
     if (argc != 2)

@@ -1,0 +1,142 @@
+/* The streams of what `exec` has started in the guest, carried in the jail. */
+#include "keeper.h"
+
+enum { SIGNAL_STATUS = 128, CONNECTION = 0, SIGNALS = 1, FIXED_EVENTS = 2, GET_SESSION = 0x5429 };
+
+static struct {
+    int connection, signals;
+    bool exited;
+    int status;
+    struct carrier carrier;
+    uint8_t packet[FRAME_HEADER_BYTES + FRAME_PAYLOAD_MAX];
+    uint8_t memory[CARRIER_BYTES];
+} proxy;
+
+_Noreturn static void end(int status)
+{
+    carrier_end(&proxy.carrier);
+    sys_exit(status);
+}
+
+/* The connection is lost when the machine is, and with it the program. */
+_Noreturn static void end_lost(void)
+{
+    end(SIGNAL_STATUS + SIGKILL);
+}
+
+static bool send_packet(struct carrier *carrier, enum frame_type type, enum stream stream, const void *payload,
+                        size_t length)
+{
+    static uint8_t packet[sizeof proxy.packet];
+    struct frame frame = {(uint32_t)length, 0, (uint16_t)type, (uint16_t)stream, NULL};
+    (void)carrier;
+    frame_head(packet, &frame);
+    if (length)
+        memcpy(packet + FRAME_HEADER_BYTES, payload, length);
+    long sent;
+    do
+        sent = sys(sendto, proxy.connection, packet, FRAME_HEADER_BYTES + length, MSG_NOSIGNAL, NULL, 0);
+    while (sent == -EINTR);
+    /* Whether it is lost is told by the end of what it has sent, EXIT perhaps. */
+    return true;
+}
+
+static void take_frame(const struct frame *frame)
+{
+    bool fine = true;
+    if (frame->type == FRAME_GUEST_DATA)
+        fine = carrier_data(&proxy.carrier, frame);
+    else if (frame->type == FRAME_GUEST_EOF)
+        fine = carrier_eof(&proxy.carrier, frame);
+    else if (frame->type == FRAME_GUEST_CREDIT)
+        fine = carrier_credit(&proxy.carrier, frame);
+    else if (frame->type == FRAME_EXIT) {
+        proxy.exited = true;
+        proxy.status = (int)payload_u32(frame, 0);
+    }
+    if (!fine)
+        end_lost();
+}
+
+/* The keeper has checked the frame, but for its channel 0 it would pass as one of its own. */
+static void read_connection(void)
+{
+    static const uint32_t channel = 1;
+    struct frame frame;
+    long got = sys(recvfrom, proxy.connection, proxy.packet, sizeof proxy.packet, MSG_DONTWAIT | MSG_TRUNC, NULL, NULL);
+    if (got == -EAGAIN || got == -EINTR)
+        return;
+    if (got < FRAME_HEADER_BYTES || got > (long)sizeof proxy.packet)
+        end_lost();
+    memcpy(proxy.packet + 4, &channel, sizeof channel);
+    if (frame_take(&frame, proxy.packet, (size_t)got, FROM_GUEST) != got)
+        end_lost();
+    take_frame(&frame);
+}
+
+static int exit_status(void)
+{
+    return proxy.status & 0x7f ? SIGNAL_STATUS + (proxy.status & 0x7f) : (proxy.status >> 8) & 0xff;
+}
+
+static void pass_on(int signal)
+{
+    struct {
+        int32_t number;
+        uint32_t flags;
+    } payload = {signal, 0};
+    if (proxy.exited) /* somebody waits for us, who does not read */
+        end(exit_status());
+    (void)send_packet(&proxy.carrier, FRAME_SIGNAL, 0, &payload, sizeof payload);
+}
+
+static void take_signals(void)
+{
+    int signal;
+    while ((signal = next_signal(proxy.signals)) != 0) {
+        if (signal == SIGWINCH)
+            proxy.carrier.size_changed = proxy.carrier.is_terminal;
+        else if (is_passed_on(signal))
+            pass_on(signal);
+    }
+}
+
+/* A terminal that is only redirected from is not ours to change. */
+static bool is_controlled_by_stdin(void)
+{
+    int session;
+    return sys(ioctl, 0, GET_SESSION, &session) == 0;
+}
+
+static void turn(void)
+{
+    struct pollfd events[FIXED_EVENTS + CARRIER_EVENTS] = {
+        [CONNECTION] = {.fd = proxy.connection, .events = POLLIN},
+        [SIGNALS] = {.fd = proxy.signals, .events = POLLIN},
+    };
+    const bool *ended = proxy.carrier.ended;
+    if (proxy.exited && ended[STREAM_OUT] && ended[STREAM_ERROR] && carrier_is_empty(&proxy.carrier))
+        end(exit_status());
+    carrier_want(&proxy.carrier, events + FIXED_EVENTS);
+    if (sys(ppoll, events, FIXED_EVENTS + CARRIER_EVENTS, NULL, NULL, 0) < 0)
+        for (int i = 0; i < FIXED_EVENTS + CARRIER_EVENTS; i++)
+            events[i].revents = 0;
+    if (events[CONNECTION].revents)
+        read_connection();
+    if (events[SIGNALS].revents)
+        take_signals();
+    carrier_serve(&proxy.carrier, events + FIXED_EVENTS);
+}
+
+int proxy_main(int connection)
+{
+    proxy.connection = connection;
+    carrier_init(&proxy.carrier, send_packet, proxy.memory);
+    proxy.signals = catch_signals();
+    bool is_terminal = is_controlled_by_stdin();
+    lock_down();
+    carrier_begin(&proxy.carrier, true, is_terminal);
+    carrier_serve(&proxy.carrier, (struct pollfd[CARRIER_EVENTS]){0});
+    for (;;)
+        turn();
+}

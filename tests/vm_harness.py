@@ -1,0 +1,219 @@
+"""Drives the agent, the keeper and the proxy by hand-made frames; no machine is needed.
+
+An agent runs as the first process of a pid namespace, on one end of a socket pair, in place of a guest.
+"""
+
+import os
+import select
+import signal
+import socket
+import struct
+import subprocess
+import time
+from typing import NamedTuple, Self
+
+from boxwright.plan.encode import encode
+from boxwright.plan.ops import Plan
+from helper_harness import helper_path, plan_fd
+
+HEAD = struct.Struct("<IIHH")
+WINDOW_BYTES, PAYLOAD_MAX = 65536, 32768
+PLAN, RUN, DATA, EOF, CREDIT, SIGNAL, WINSIZE, ANSWER, START, READ, SEED, CLOSE, STOP = range(1, 14)
+HELLO, REPORT, REPORTED, GUEST_DATA, GUEST_EOF, GUEST_CREDIT, EXIT, CONTENT, DONE = range(64, 73)
+INIT, GATE, JOIN, TERMINAL, STDIN = 1, 2, 4, 8, 16
+GROUP, TO_INIT = 1, 2
+TIMEOUT_S = 20
+
+
+class Frame(NamedTuple):
+    """One frame."""
+
+    type: int
+    payload: bytes = b""
+    channel: int = 0
+    stream: int = 0
+
+    def encode(self) -> bytes:
+        return HEAD.pack(len(self.payload), self.channel, self.type, self.stream) + self.payload
+
+
+class Exit(NamedTuple):
+    """What EXIT says."""
+
+    status: int
+    user_us: int
+    system_us: int
+    resident_bytes: int
+
+    @property
+    def code(self) -> int:
+        return os.waitstatus_to_exitcode(self.status)
+
+
+def read_exit(frame: Frame) -> Exit:
+    return Exit(*struct.unpack("<iQQQ", frame.payload))
+
+
+def run_payload(flags: int, rows: int = 0, columns: int = 0) -> bytes:
+    return struct.pack("<IHH", flags, rows, columns)
+
+
+class Wire:
+    """Frames over a socket; `packets` is for a client's connection, else it is a byte stream."""
+
+    def __init__(self, sock: socket.socket, *, packets: bool) -> None:
+        self.socket = sock
+        self.packets = packets
+        self.data = b""
+        sock.settimeout(TIMEOUT_S)
+
+    def send(self, kind: int, payload: bytes = b"", channel: int = 0, stream: int = 0) -> None:
+        self.socket.sendall(Frame(kind, payload, channel, stream).encode())
+
+    def next(self) -> Frame | None:
+        """The next frame; None at the end."""
+        while (frame := self._take()) is None:
+            try:
+                more = self.socket.recv(HEAD.size + PAYLOAD_MAX)
+            except ConnectionResetError:
+                return None
+            if not more:
+                return None
+            self.data += more
+        return frame
+
+    def _take(self) -> Frame | None:
+        if len(self.data) < HEAD.size:
+            return None
+        length, channel, kind, stream = HEAD.unpack_from(self.data)
+        if len(self.data) < HEAD.size + length:
+            return None
+        payload = self.data[HEAD.size : HEAD.size + length]
+        self.data = self.data[HEAD.size + length :]
+        return Frame(kind, payload, channel, stream)
+
+    def until(self, *kinds: int, channel: int | None = None) -> Frame:
+        """Skip to a frame of one of these types."""
+        while (frame := self.next()) is not None:
+            if frame.type in kinds and channel in (None, frame.channel):
+                return frame
+        raise AssertionError(f"the end came before a frame of type {kinds}")
+
+    def is_quiet(self, seconds: float) -> bool:
+        """Whether nothing comes for so long."""
+        return not self.data and not select.select([self.socket], [], [], seconds)[0]
+
+    def send_plan(self, plan: Plan | bytes, flags: int, rows: int = 0, columns: int = 0, channel: int = 0) -> None:
+        data = plan if isinstance(plan, bytes) else encode(plan)
+        for at in range(0, len(data), PAYLOAD_MAX):
+            self.send(PLAN, data[at : at + PAYLOAD_MAX], channel)
+        self.send(RUN, run_payload(flags, rows, columns), channel)
+
+    def credit(self, channel: int = 0, size: int = WINDOW_BYTES) -> None:
+        for stream in (1, 2):
+            self.send(CREDIT, struct.pack("<I", size), channel, stream)
+
+
+class Agent(Wire):
+    """An agent as pid 1 of a pid namespace, on a socket pair."""
+
+    def __init__(self) -> None:
+        ours, theirs = socket.socketpair()
+        super().__init__(ours, packets=False)
+        command = ["unshare", "-pmf", "--mount-proc", "--kill-child", str(helper_path()), "--agent", str(theirs.fileno())]
+        self.process = subprocess.Popen(command, pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL)
+        theirs.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_exc: object) -> None:
+        self.socket.close()
+        self.process.kill()
+        self.process.wait()
+
+
+def machine_file(*children: tuple[int, str, list[tuple[int, int]], bytes]) -> bytes:
+    parts = [b"BXM1", struct.pack("<I", len(children))]
+    for flags, name, descriptors, plan in children:
+        parts += [struct.pack("<II", flags, len(name)), name.encode(), b"\0", struct.pack("<I", len(descriptors))]
+        parts += [struct.pack("<II", *pair) for pair in descriptors]
+        parts += [struct.pack("<I", len(plan)), plan]
+    return b"".join(parts)
+
+
+AGENT_FD = 3
+
+
+def agent_plan(fd: int = AGENT_FD) -> bytes:
+    """The plan of a child that is an agent in place of a hypervisor: first process of a pid namespace of its own."""
+    from boxwright.plan import ops
+
+    helper = str(helper_path())
+    argv = ("unshare", "-pmf", "--mount-proc", "--kill-child", helper, "--agent", str(fd))
+    steps = (ops.FindProgram("unshare", "/usr/bin:/bin"), ops.Exec(argv, ("PATH=/usr/bin:/bin",)))
+    from helper_harness import plan_of
+
+    return encode(plan_of(steps))
+
+
+class Keeper:
+    """A keeper as the first process of a pid namespace, with an agent of ours or (`guest=True`) ourselves as the guest."""
+
+    def __init__(self, directory, *, guest: bool = False, machine=None, stdin=subprocess.DEVNULL, stdout=None, **options):
+        self.control_path = str(directory / "control")
+        listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        listener.bind(self.control_path)
+        listener.listen(64)
+        port, guest_port = socket.socketpair()
+        self.status_path = directory / "status"
+        status = os.open(self.status_path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+        machine_fd = plan_fd(self._machine(machine, guest, guest_port))
+        fds = [machine_fd, listener.fileno(), port.fileno(), status]
+        kept = [*fds, guest_port.fileno()]
+        command = ["unshare", "-pf", "--kill-child", str(helper_path()), "--keep", *map(str, fds)]
+        self.process = subprocess.Popen(command, pass_fds=kept, stdin=stdin, stdout=stdout, **options)
+        self.guest = Wire(guest_port, packets=False) if guest else None
+        for sock in (listener, port, *(() if guest else (guest_port,))):
+            sock.close()
+        os.close(machine_fd)
+        os.close(status)
+        self.clients: list[Wire] = []
+
+    @staticmethod
+    def _machine(machine, guest: bool, port: socket.socket) -> bytes:
+        if machine is not None:
+            return machine
+        if guest:
+            return machine_file()
+        return machine_file((1, "agent", [(port.fileno(), AGENT_FD), (2, 2)], agent_plan()))
+
+    def connect(self, *, hello: bool = True) -> Wire:
+        """A client's connection, after its HELLO."""
+        sock = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        sock.connect(self.control_path)
+        client = Wire(sock, packets=True)
+        self.clients.append(client)
+        if hello:
+            assert client.next().type == HELLO
+        return client
+
+    def wait(self, timeout_s: float = TIMEOUT_S) -> int:
+        """Its exit status, once it has ended."""
+        return self.process.wait(timeout_s)
+
+    @property
+    def status(self) -> list[str]:
+        """The words of its last line."""
+        return self.status_path.read_text().split()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_exc: object) -> None:
+        self.process.kill()
+        self.process.wait()
+        for client in self.clients:
+            client.socket.close()
+        if self.guest:
+            self.guest.socket.close()
