@@ -332,7 +332,17 @@ static void send_exit(struct agent *me, const struct channel *channel, const str
     memcpy(payload + 4, &ending->user_us, 8);
     memcpy(payload + 12, &ending->system_us, 8);
     memcpy(payload + 20, &ending->resident_bytes, 8);
+    uint64_t oom_kills = count_oom_kills(), peak_bytes = memory_peak_bytes();
+    memcpy(payload + 28, &oom_kills, 8);
+    memcpy(payload + 36, &peak_bytes, 8);
     send_frame(me, channel->number, FRAME_EXIT, 0, payload, sizeof payload);
+}
+
+/* Its process group too: a further process leads a session of its own, and what it has started goes with it. */
+static int signal_family(pid_t pid, int number)
+{
+    long rc = sys(kill, -pid, number);
+    return rc == -ESRCH ? (int)sys(kill, pid, number) : (int)rc;
 }
 
 /* Frees the channel once nothing of it is left that could still make a process. */
@@ -343,7 +353,7 @@ static void settle_closing(struct agent *me, struct channel **place)
         return;
     pid_t left = channel->outer ? channel_process(channel) : 0;
     if (left)
-        (void)sys(kill, left, SIGKILL);
+        (void)signal_family(left, SIGKILL);
     if (me->init == channel)
         return; /* JOIN and signals ask for it until the end */
     channel_free(channel);
@@ -375,7 +385,7 @@ static void kill_channel(const struct channel *channel)
     if (channel->outer && !channel->outer_end.known)
         (void)sys(kill, channel->outer, SIGKILL);
     if (process)
-        (void)sys(kill, process, SIGKILL);
+        (void)signal_family(process, SIGKILL);
 }
 
 /* A process that its outer is just about to clone is killed in `settle_closing`: the report socket is held till then. */
@@ -414,7 +424,9 @@ static int send_signal(struct agent *me, const struct frame *frame)
     struct channel **found = find_channel(me, frame->channel);
     struct channel *channel = flags & SIGNAL_INIT ? me->init : found ? *found : NULL;
     pid_t pid = channel && channel->outer ? channel_process(channel) : 0;
-    return pid ? (int)sys(kill, pid, number) : -ESRCH;
+    if (pid == 0)
+        return -ESRCH;
+    return flags & SIGNAL_FAMILY ? signal_family(pid, number) : (int)sys(kill, pid, number);
 }
 
 static void run(struct agent *me, const struct frame *frame)

@@ -22,7 +22,7 @@ enum frame_limits {
     FRAME_SIGNAL_BYTES = 8,
     FRAME_SEED_MIN = 16,
     FRAME_SEED_MAX = 16 + 256,
-    FRAME_EXIT_BYTES = 28,
+    FRAME_EXIT_BYTES = 44,
 };
 
 enum frame_type {
@@ -51,7 +51,7 @@ enum frame_type {
 };
 
 enum run_flags { RUN_INIT = 1, RUN_GATE = 2, RUN_JOIN = 4, RUN_TERMINAL = 8, RUN_STDIN = 16, RUN_FLAGS = 31 };
-enum signal_flags { SIGNAL_GROUP = 1, SIGNAL_INIT = 2, SIGNAL_FLAGS = 3 };
+enum signal_flags { SIGNAL_GROUP = 1, SIGNAL_INIT = 2, SIGNAL_FAMILY = 4, SIGNAL_FLAGS = 7 };
 enum stream { STREAM_IN, STREAM_OUT, STREAM_ERROR, STREAMS };
 
 enum direction { TO_GUEST, FROM_GUEST };

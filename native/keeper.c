@@ -1,7 +1,8 @@
 #include "keeper.h"
 
 enum {
-    FIXED_EVENTS = 3 + CARRIER_EVENTS,
+    LIFELINE_EVENT = 3 + CARRIER_EVENTS,
+    FIXED_EVENTS,
     SIGNAL_STATUS = 128,
     LOST_STATUS = 255,
     KILLED_GRACE_MS = 100,
@@ -33,21 +34,20 @@ static void add_number(struct line *line, uint64_t number)
 }
 
 /* The guest may have said what it likes: one line stays one line. */
-static void write_status(const struct keeper *me, enum reason reason, const char *detail)
+void write_status(int fd, const char *reason, int status, const uint64_t usage[USAGE_COUNT], const char *detail)
 {
-    static const char *const reasons[] = {"", "exited", "stopped", "guest", "protocol", "child"};
     static struct line line;
-    add(&line, reasons[reason]);
-    add_number(&line, (uint64_t)(uint32_t)me->init_status);
-    for (int i = 0; i < 3; i++)
-        add_number(&line, me->usage[i]);
+    add(&line, reason);
+    add_number(&line, (uint64_t)(uint32_t)status);
+    for (int i = 0; i < USAGE_COUNT; i++)
+        add_number(&line, usage[i]);
     add(&line, " ");
     add(&line, detail);
     for (size_t i = 0; i < line.length; i++)
         if (line.text[i] == '\n')
             line.text[i] = ' ';
     line.text[line.length++] = '\n';
-    (void)sys(write, me->status, line.text, line.length);
+    (void)sys(write, fd, line.text, line.length);
 }
 
 static int exit_status(const struct keeper *me, enum reason reason)
@@ -62,11 +62,12 @@ static int exit_status(const struct keeper *me, enum reason reason)
 
 void end_machine(struct keeper *me, enum reason reason, const char *detail)
 {
+    static const char *const reasons[] = {"", "exited", "stopped", "guest", "protocol", "child"};
     for (int i = 0; i < MOST_CLIENTS; i++)
         if (me->clients[i].used && me->clients[i].fd >= 0)
             flush_client(me, &me->clients[i]);
     carrier_end(&me->carrier);
-    write_status(me, reason, detail);
+    write_status(me->status, reasons[reason], me->init_status, me->usage, detail);
     sys_exit(exit_status(me, reason));
 }
 
@@ -147,6 +148,7 @@ static struct pollfd *want(struct keeper *me)
     carrier_want(&me->carrier, events + 3);
     if (!room)
         events[3].fd = -1;
+    events[LIFELINE_EVENT] = (struct pollfd){.fd = me->lifeline};
     for (int i = 0; i < MOST_CLIENTS; i++) {
         const struct client *client = &me->clients[i];
         short interest = client->used && client->fd >= 0 ? client_interest(me, client) : 0;
@@ -173,6 +175,8 @@ static void turn(struct keeper *me)
 {
     struct pollfd *events = want(me);
     wait_for_events(me, events);
+    if (events[LIFELINE_EVENT].revents)
+        end_machine(me, STOPPED, "the maker is gone");
     if (events[0].revents & POLLOUT)
         write_port(me);
     if (events[0].revents & (POLLIN | POLLHUP | POLLERR))
@@ -198,13 +202,14 @@ static uint8_t *map_memory(size_t size)
     return (uint8_t *)at;
 }
 
-int keeper_main(int machine, int control, int port, int status)
+int keeper_main(int machine, int control, int port, int status, int lifeline)
 {
     static struct pollfd events[FIXED_EVENTS + MOST_CLIENTS];
     struct keeper *me = &keeper;
     me->control = control;
     me->port = port;
     me->status = status;
+    me->lifeline = lifeline;
     me->events = events;
     uint8_t *memory = map_memory(CLIENT_MEMORY + PORT_BYTES + CARRIER_BYTES + FRAME_HEADER_BYTES + FRAME_PAYLOAD_MAX);
     me->client_memory = memory;

@@ -12,6 +12,7 @@ enum {
     CONTROL_BYTES = FRAME_CONTENT_MAX + 131072, /* of frames that wait for one client */
     PORT_BYTES = 524288,                        /* of frames that wait for the guest */
     PORT_RESERVE_BYTES = 65536,                 /* of these, for what must not be held up by a client's frames */
+    USAGE_COUNT = 5,                            /* numbers that EXIT has after the status */
 };
 
 enum reason { EXITED = 1, STOPPED, GUEST_LOST, PROTOCOL_BROKEN, CHILD_FAILED };
@@ -38,12 +39,14 @@ struct client {
     bool reading;                  /* one of these is for a READ */
     bool may_fail;                 /* one may come for RUN or START */
     bool greeted, ran, reporting, ready, exited;
+    bool deaf; /* it does not read any more, but may have said something before */
     bool ended[STREAMS], eof_due[STREAMS];
     struct ring control, output[STREAMS];
 };
 
 struct keeper {
     int control, port, status, signals;
+    int lifeline; /* -1: none */
     struct carrier carrier; /* first of nothing: see `keeper_of` */
     struct child children[MOST_CHILDREN];
     uint32_t child_count;
@@ -57,7 +60,7 @@ struct keeper {
     bool greeted, port_ended, is_stopping, was_killed;
     bool init_exited;
     int init_status;
-    uint64_t usage[3];
+    uint64_t usage[USAGE_COUNT];
     int64_t deadline_ms; /* 0: none */
     enum reason deadline_reason;
     const char *deadline_detail;
@@ -67,6 +70,9 @@ struct keeper {
 };
 
 /* --- the end (keeper.c) --- */
+
+/* One line about how the guest's process ended, and what it took. */
+void write_status(int fd, const char *reason, int status, const uint64_t usage[USAGE_COUNT], const char *detail);
 
 _Noreturn void end_machine(struct keeper *me, enum reason reason, const char *detail);
 
@@ -122,5 +128,8 @@ int64_t now_ms(void);
 
 /* --- entries --- */
 
-int keeper_main(int machine, int control, int port, int status);
-int proxy_main(int connection);
+/* `lifeline` is the read end of a pipe, -1 for none: the machine ends with the other end. */
+int keeper_main(int machine, int control, int port, int status, int lifeline);
+
+/* `status` is where it writes down how the process ended, -1 for nowhere. */
+int proxy_main(int connection, int status);

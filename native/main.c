@@ -117,19 +117,19 @@ static int agent(const char *text)
     return fd < 0 ? USAGE : agent_main(fd, false);
 }
 
-static int keep(char *const *texts)
+static int keep(char *const *texts, int count)
 {
-    int fds[4];
-    for (int i = 0; i < 4; i++)
+    int fds[5] = {-1, -1, -1, -1, -1};
+    for (int i = 0; i < count; i++)
         if ((fds[i] = parse_fd(texts[i])) < 0)
             return USAGE;
-    return keeper_main(fds[0], fds[1], fds[2], fds[3]);
+    return keeper_main(fds[0], fds[1], fds[2], fds[3], fds[4]);
 }
 
-static int proxy(const char *text)
+static int proxy(const char *connection, const char *status)
 {
-    int fd = parse_fd(text);
-    return fd < 0 ? USAGE : proxy_main(fd);
+    int fd = parse_fd(connection), to = status ? parse_fd(status) : -1;
+    return fd < 0 || (status && to < 0) ? USAGE : proxy_main(fd, to);
 }
 
 int main(int argc, char **argv)
@@ -138,10 +138,10 @@ int main(int argc, char **argv)
         return agent_main(-1, true);
     if (argc == 3 && strcmp(argv[1], "--agent") == 0)
         return agent(argv[2]);
-    if (argc == 6 && strcmp(argv[1], "--keep") == 0)
-        return keep(argv + 2);
-    if (argc == 3 && strcmp(argv[1], "--proxy") == 0)
-        return proxy(argv[2]);
+    if ((argc == 6 || argc == 7) && strcmp(argv[1], "--keep") == 0)
+        return keep(argv + 2, argc - 2);
+    if ((argc == 3 || argc == 4) && strcmp(argv[1], "--proxy") == 0)
+        return proxy(argv[2], argv[3]);
     if (argc == 3 && strcmp(argv[1], "--check") == 0)
         return check(argv[2]);
     if (argc != 2)

@@ -75,7 +75,9 @@
     OP(77, Exec, TEXTS(argv) TEXTS(env))                                                                               \
     OP(78, Idle, INT(null) INT(lifeline))                                                                              \
     OP(79, FindHome, INT(uid))                                                                                         \
-    OP(80, SetDeviceFilter, TEXT(path) DATA(program))
+    OP(80, SetDeviceFilter, TEXT(path) DATA(program))                                                                  \
+    OP(81, TakeFiles, INT(root) TEXT(directory) TEXT(name) INT(uid) INT(gid))                                          \
+    OP(82, GiveFiles, INT(root) TEXT(path) INT(tree) INT(most_bytes))
 
 /* A string or bytes inside the plan; data[length] is 0. */
 struct text {

@@ -5,8 +5,10 @@ enum { SIGNAL_STATUS = 128, CONNECTION = 0, SIGNALS = 1, FIXED_EVENTS = 2, GET_S
 
 static struct {
     int connection, signals;
+    int ending; /* where its end is written down, -1: nowhere */
     bool exited;
     int status;
+    uint64_t usage[USAGE_COUNT];
     struct carrier carrier;
     uint8_t packet[FRAME_HEADER_BYTES + FRAME_PAYLOAD_MAX];
     uint8_t memory[CARRIER_BYTES];
@@ -15,6 +17,8 @@ static struct {
 _Noreturn static void end(int status)
 {
     carrier_end(&proxy.carrier);
+    if (proxy.ending >= 0)
+        write_status(proxy.ending, proxy.exited ? "exited" : "guest", proxy.status, proxy.usage, "");
     sys_exit(status);
 }
 
@@ -53,6 +57,8 @@ static void take_frame(const struct frame *frame)
     else if (frame->type == FRAME_EXIT) {
         proxy.exited = true;
         proxy.status = (int)payload_u32(frame, 0);
+        for (size_t i = 0; i < USAGE_COUNT; i++)
+            proxy.usage[i] = (uint64_t)payload_i64(frame, 4 + 8 * i);
     }
     if (!fine)
         end_lost();
@@ -128,8 +134,9 @@ static void turn(void)
     carrier_serve(&proxy.carrier, events + FIXED_EVENTS);
 }
 
-int proxy_main(int connection)
+int proxy_main(int connection, int status)
 {
+    proxy.ending = status;
     proxy.connection = connection;
     carrier_init(&proxy.carrier, send_packet, proxy.memory);
     proxy.signals = catch_signals();

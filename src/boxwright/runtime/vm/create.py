@@ -63,8 +63,16 @@ class MachineCreation(Creation):
         if self.preserve_fds:
             raise UnsupportedError("preserved descriptors", "vm", "a descriptor cannot be handed to another kernel")
         self._guest_idle, self.idle = self.idle, False
+        lifeline = -1
+        if self.bound:  # PR_SET_PDEATHSIG would not outlive the keeper's change of ids
+            from boxwright.host.lifeline import lifeline as process_lifeline
+
+            lifeline = process_lifeline()
+        self.lifeline = -1
         overlay = self._overlay_bytes >= 0
-        self.parts = parts = Parts(self.asked, self.container, self.options.bundle, self._root, overlay=overlay)
+        self.parts = parts = Parts(
+            self.asked, self.container, self.options.bundle, self._root, overlay=overlay, lifeline=lifeline
+        )
         try:
             self.config = parts.jail
             self._root = parts.root
@@ -86,7 +94,7 @@ class MachineCreation(Creation):
 
     def _request(self, placement: "CgroupPlacement", site: "CgroupSite", root: RootSource, *, gate: bool) -> Request:
         request = super()._request(placement, site, root, gate=gate)
-        return request.replace(seccomp=self._jail_filter, preserve_fds=self.preserve_fds, own_stdio=False)
+        return request.replace(seccomp=self._jail_filter, preserve_fds=self.preserve_fds, own_stdio=False, bound=False)
 
     def guest_request(self, placement: "CgroupPlacement", *, gate: bool) -> Request:
         """The circumstances of the container in its guest."""
@@ -121,7 +129,7 @@ class MachineMaking:
         self._waited: Client | None = None
         self._talk: Iterator[Client] = iter(())
         self._outcome: Outcome | None = None
-        self.deadline_s = monotonic() + BOOT_S
+        self._deadline_s = monotonic() + BOOT_S
 
     def fileno(self) -> int:
         """Readable when `step` would not block for long."""
@@ -129,6 +137,10 @@ class MachineMaking:
             return self._making.fileno()
         assert self._waited is not None
         return self._waited.fileno()
+
+    def left_s(self) -> float | None:
+        """When `step` is to be called though there is nothing to read: the guest does not boot."""
+        return None if self._making is not None else max(0.0, self._deadline_s - monotonic())
 
     def step(self) -> "Outcome | None":
         """Go on: the outcome once the container is made. Raises what went wrong, on either side."""
@@ -168,7 +180,7 @@ class MachineMaking:
         creation = self._creation
         client = self._connect()
         yield client
-        client.greet(max(0.0, self.deadline_s - monotonic()))
+        client.greet(max(0.0, self._deadline_s - monotonic()))
         _seed(client)
         yield client
         _check_seed(client)

@@ -38,13 +38,21 @@ class Parts:
     """Everything of one machine. `fds` are for the keeper, from 3 on: owned until `close`."""
 
     def __init__(
-        self, config: "Config", container: "Container", bundle: str, root: "RootSource | None", *, overlay: bool
+        self,
+        config: "Config",
+        container: "Container",
+        bundle: str,
+        root: "RootSource | None",
+        *,
+        overlay: bool,
+        lifeline: int = -1,
     ) -> None:
         """Raises HostError and UnsupportedError for what the host lacks, and leaves nothing open then."""
         self.fds: list[int] = []
         self.root_path = root.path if root else root_path(config, bundle)
         self._config = config
         self._container = container
+        self._lifeline = lifeline
         self._cache = Cache()
         self.shares = make_shares(config, self.root_path, overlay=overlay)
         self.guest = self.shares.config
@@ -73,6 +81,10 @@ class Parts:
         accel = choose(hypervisor, image, initramfs.path, self._cache, wanted.accel).accel
         ours, theirs = socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0)
         self._take(listen(directory).detach(), ours.detach(), self._new(STATUS), -1)
+        self._numbers = [MACHINE_FD, CONTROL_FD, PORT_FD, STATUS_FD]
+        if self._lifeline >= 0:
+            self._numbers.append(len(self.fds) + 3)
+            self._take(os.dup(self._lifeline))
         machine: list[tuple[int, int]] = []
 
         def give(fd: int) -> int:
@@ -125,11 +137,10 @@ class Parts:
         links = tuple((name, os.readlink(f"/{name}")) for name in jail.SYSTEM if os.path.islink(f"/{name}"))
         binds = tuple(name for name in jail.SYSTEM if os.path.isdir(f"/{name}") and not os.path.islink(f"/{name}"))
         self.root = jail.jail_root(stage, links, binds)
-        numbers = (CONTROL_FD, PORT_FD, STATUS_FD)
         self.jail = jail.jail_config(
             self._config,
             jail.Jail(
-                (str(MACHINE_FD), *map(str, numbers)),
+                tuple(map(str, self._numbers)),
                 helper_path(),
                 self._mappings(),
                 spec.memory_bytes,
