@@ -3,7 +3,6 @@
 import asyncio
 from _signal import SIGKILL
 
-from boxwright.api import transfer
 from boxwright.api.aio_process import Process
 from boxwright.api.aio_running import collect, end_of, kill_program, start
 from boxwright.api.arguments import process_for
@@ -112,8 +111,8 @@ class Box(BaseBox):
 
     async def put(self, source: "bytes | StrPath", path: str, *, mode: int | None = None, user: "User" = None) -> None:
         """Put a file or directory into the box: `boxwright.Box.put`."""
-        await asyncio.to_thread(transfer.put_into, self._open(), source, path, mode, user)
+        await asyncio.to_thread(self._open().put, source, path, mode=mode, user=user)
 
     async def get(self, path: str, target: "StrPath | None" = None, *, most_bytes: int | None = GIB) -> bytes:
         """Get a file or directory from the box: `boxwright.Box.get`."""
-        return await asyncio.to_thread(transfer.get_from, self._open(), path, target, most_bytes)
+        return await asyncio.to_thread(self._open().get, path, target, most_bytes)

@@ -1,7 +1,6 @@
 """Programs driven by a thread: the synchronous half of the library."""
 
 import select
-from _signal import SIGKILL
 from time import monotonic
 
 from boxwright.api.arguments import driver_for, options_for
@@ -74,7 +73,7 @@ def run(
         with start(box.begin(capture.stdio.theirs)) as program:
             try:
                 capture.started()
-                ending, timed_out = collect(capture, program, timeout_s, lambda: end_box(box, program))
+                ending, timed_out = collect(capture, program, timeout_s, lambda: stop_box(box, program))
                 return capture.result(ending, box.memory_peak_bytes(), box.oom_kills(), timed_out=timed_out)
             except BaseException:
                 end_box(box, program)
@@ -106,6 +105,7 @@ def collect(
         for fd, _events in poll.poll(left_ms):
             if fd == program.fileno():
                 ending = program.reap()
+                check(program)
             elif not capture.ready(fd):
                 poll.unregister(fd)
         if ending is None and deadline is not None and monotonic() >= deadline:
@@ -122,21 +122,28 @@ def end_box(box: "BoxDriver", program: "Program", further: "Iterable[Program]" =
     `further` are the others that are children of ours: until they are reaped the first one does not end
     (pid_namespaces(7)).
     """
-    program.signal(SIGKILL)
+    program.destroy()
     box.thaw()  # what is paused does not even die
     for other in further:
         other.wait()
-    return _end_of(program)
+    return program.wait_killed()
+
+
+def stop_box(box: "BoxDriver", program: "Program") -> "Ending":
+    """As `end_box`, with what the program took told by its end."""
+    program.kill()
+    box.thaw()
+    return program.wait_killed()
+
+
+def check(program: "Program") -> None:
+    """Raise why nobody knows how a program ended."""
+    if program.fault is not None:
+        raise program.fault
 
 
 def end_program(box: "BoxDriver", program: "Program") -> "Ending":
     """Kill a program with its group, and wait for its end."""
     program.kill_group()
     box.thaw()
-    return _end_of(program)
-
-
-def _end_of(program: "Program") -> "Ending":
-    ending = program.wait()
-    assert ending is not None
-    return ending
+    return program.wait_killed()

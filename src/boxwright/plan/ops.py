@@ -739,7 +739,7 @@ class TakeFiles(Op):
     `directory` is where, with links followed inside of the root (openat2 RESOLVE_IN_ROOT, NO_MAGICLINKS); it is made,
     with 0755, as far as it is missing. `name` is what the first record is called there. What is made belongs to `uid`
     and `gid`. A file or link is made under another name and renamed into place; a directory that is there is kept, a
-    link in its place is ELOOP. `native/ops_transfer.c` and `boxes/vm/records.py` know the records. ECANCELED if the
+    link in its place is ELOOP. `boxes/vm/records.py` says what the records are. ECANCELED if the
     stream ends before its last record.
     """
 

@@ -77,6 +77,8 @@ def creation_for(
 class Creation:
     """One create or run under way. What it made is undone if it fails."""
 
+    in_machine = False
+
     def __init__(
         self, runtime: "Runtime", container_id: str, options: "CreateOptions", document: bytes, config: "Config"
     ) -> None:

@@ -33,6 +33,7 @@ _SEED = Struct("<qq")
 _ANSWER = Struct("<q")
 _EXIT = Struct("<iQQQQQ")
 _DONE = Struct("<I")
+_CREDIT = Struct("<I")
 _VERSION = Struct("<I")
 
 
@@ -111,6 +112,17 @@ def seed_frame(realtime_ns: int, entropy: bytes) -> Frame:
 def read_frame(path: str) -> Frame:
     """Ask for the content of a file below /proc or /sys."""
     return Frame(READ, path.encode())
+
+
+def credit_frame(size_bytes: int, stream: int) -> Frame:
+    """Let that much more come of a stream."""
+    return Frame(CREDIT, _CREDIT.pack(size_bytes), stream)
+
+
+def credit_of(payload: bytes) -> int:
+    """How much more may be sent. Raises ValueError."""
+    (found,) = _unpack(_CREDIT, payload)
+    return found
 
 
 def done_errno(payload: bytes) -> int:

@@ -42,6 +42,8 @@ JAIL = "jail.json"
 class MachineCreation(Creation):
     """One create or run of a container in a virtual machine. `config` is the jail's from `begin` on."""
 
+    in_machine = True
+
     def __init__(
         self, runtime: "Runtime", container_id: str, options: "CreateOptions", document: bytes, config: "Config"
     ) -> None:
