@@ -4,7 +4,7 @@ import asyncio
 from _signal import SIGKILL
 
 from boxwright.api.aio_process import Process
-from boxwright.api.aio_running import collect, end_of, kill_program, start
+from boxwright.api.aio_running import ask, begin, collect, end_of, kill_program, start
 from boxwright.api.arguments import process_for
 from boxwright.api.box import BaseBox
 from boxwright.api.records import GIB, Result
@@ -33,7 +33,7 @@ class Box(BaseBox):
         """Make the box; `async with` does it by itself."""
         driver = self._prepare()
         try:
-            init = await start(driver.begin(()))
+            init = await start(await begin(driver, ()))
         except BaseException:
             self._unprepare()
             raise
@@ -48,7 +48,7 @@ class Box(BaseBox):
         driver, init, programs = taken
         with init:
             try:
-                init.signal(SIGKILL)
+                init.destroy()
                 await end_of(driver, *programs, init)
             except BaseException:
                 end_box(driver, init, programs)
@@ -79,7 +79,7 @@ class Box(BaseBox):
         box = self._open()
         process = process_for(box.process, argv, env=env, cwd=cwd, user=user, terminal=False)
         with Capture(stdin, self.limits.output_bytes) as capture:
-            before = box.oom_kills()
+            before = await ask(box, box.oom_kills)
             with self._note(await start(box.begin_process(process, capture.stdio.theirs))) as program:
                 capture.started()
                 try:
@@ -87,8 +87,8 @@ class Box(BaseBox):
                 except BaseException:
                     end_program(box, program)
                     raise
-                oom_kills = box.oom_kills() - before
-                return capture.result(ending, box.memory_peak_bytes(), oom_kills, timed_out=timed_out)
+                oom_kills = await ask(box, box.oom_kills) - before
+                return capture.result(ending, await ask(box, box.memory_peak_bytes), oom_kills, timed_out=timed_out)
 
     async def spawn(
         self,
