@@ -338,13 +338,6 @@ static void send_exit(struct agent *me, const struct channel *channel, const str
     send_frame(me, channel->number, FRAME_EXIT, 0, payload, sizeof payload);
 }
 
-/* Its process group too: a further process leads a session of its own, and what it has started goes with it. */
-static int signal_family(pid_t pid, int number)
-{
-    long rc = sys(kill, -pid, number);
-    return rc == -ESRCH ? (int)sys(kill, pid, number) : (int)rc;
-}
-
 /* Frees the channel once nothing of it is left that could still make a process. */
 static void settle_closing(struct agent *me, struct channel **place)
 {
@@ -353,7 +346,7 @@ static void settle_closing(struct agent *me, struct channel **place)
         return;
     pid_t left = channel->outer ? channel_process(channel) : 0;
     if (left)
-        (void)signal_family(left, SIGKILL);
+        (void)sys(kill, left, SIGKILL);
     if (me->init == channel)
         return; /* JOIN and signals ask for it until the end */
     channel_free(channel);
@@ -384,8 +377,10 @@ static void kill_channel(const struct channel *channel)
     pid_t process = channel->outer ? channel_process(channel) : 0;
     if (channel->outer && !channel->outer_end.known)
         (void)sys(kill, channel->outer, SIGKILL);
-    if (process)
-        (void)signal_family(process, SIGKILL);
+    if (!process)
+        return;
+    (void)sys(kill, -process, SIGKILL); /* the session that it may lead */
+    (void)sys(kill, process, SIGKILL);
 }
 
 /* A process that its outer is just about to clone is killed in `settle_closing`: the report socket is held till then. */
@@ -419,14 +414,16 @@ static int send_signal(struct agent *me, const struct frame *frame)
 {
     int number = (int)payload_u32(frame, 0);
     uint32_t flags = payload_u32(frame, 4);
-    if (flags & SIGNAL_GROUP)
+    if (flags & SIGNAL_EVERY)
         return signal_group(number);
     struct channel **found = find_channel(me, frame->channel);
     struct channel *channel = flags & SIGNAL_INIT ? me->init : found ? *found : NULL;
     pid_t pid = channel && channel->outer ? channel_process(channel) : 0;
-    if (pid == 0)
+    if (!pid)
         return -ESRCH;
-    return flags & SIGNAL_FAMILY ? signal_family(pid, number) : (int)sys(kill, pid, number);
+    /* The group of the session that it leads; before it does, there is none of that number. */
+    long rc = flags & SIGNAL_SESSION ? sys(kill, -pid, number) : -ESRCH;
+    return rc == -ESRCH ? (int)sys(kill, pid, number) : (int)rc;
 }
 
 static void run(struct agent *me, const struct frame *frame)
@@ -472,8 +469,10 @@ static void handle_in_channel(struct agent *me, const struct frame *frame)
         set_size(channel, payload_u16(frame, 0), payload_u16(frame, 2));
     else if (frame->type == FRAME_ANSWER && channel->report >= 0)
         (void)sys(sendto, channel->report, frame->payload, frame->length, MSG_NOSIGNAL | MSG_DONTWAIT, NULL, 0);
-    else if (frame->type == FRAME_CLOSE)
+    else if (frame->type == FRAME_CLOSE) {
         close_channel(channel);
+        settle_closing(me, found);
+    }
 }
 
 static void handle(struct agent *me, const struct frame *frame)
@@ -492,6 +491,8 @@ static void handle(struct agent *me, const struct frame *frame)
         send_done(me, frame->channel, -seed(frame));
     else if (frame->type == FRAME_STOP)
         end_agent(me);
+    else if (frame->type == FRAME_GREET)
+        say_hello(me);
     else
         handle_in_channel(me, frame);
 }
@@ -600,7 +601,6 @@ int agent_main(int port, bool is_system)
     agent.signals = open_signals();
     if (agent.signals < 0)
         die("no signal descriptor", -agent.signals);
-    say_hello(&agent);
     for (;;)
         turn(&agent);
 }

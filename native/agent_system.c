@@ -51,6 +51,26 @@ static void mount_at(const char *place, const char *type, unsigned long flags)
         say(place, (int)-rc);
 }
 
+/* The kernel's first filesystem cannot be left by pivot_root(2): go to one that can. What was in the first one is still
+ * there beneath the descriptor. */
+static int leave_first_root(void)
+{
+    int first = sys_openat(AT_FDCWD, "/", O_RDONLY | O_DIRECTORY);
+    (void)sys(mkdirat, AT_FDCWD, "/root", 0755);
+    long rc = sys(mount, "root", "/root", "tmpfs", 0, "mode=755");
+    if (rc == 0)
+        rc = sys(chdir, "/root");
+    if (rc == 0)
+        rc = sys(mount, ".", "/", NULL, MS_MOVE, NULL);
+    if (rc == 0)
+        rc = sys(chroot, ".");
+    if (rc == 0)
+        rc = sys(chdir, "/");
+    if (rc < 0 || first < 0)
+        die("no root filesystem", rc < 0 ? (int)-rc : -first);
+    return first;
+}
+
 static void mount_all(void)
 {
     mount_at("/proc", "proc", MS_NOSUID | MS_NODEV | MS_NOEXEC);
@@ -71,27 +91,29 @@ static void open_stdio(void)
         (void)sys(close, fd);
 }
 
-static void load_module(const char *path)
+/* The memory of its file is not needed any more. */
+static void load_module(int root, const char *path)
 {
-    _cleanup_close_ int file = sys_openat(AT_FDCWD, path, O_RDONLY);
+    path += strspn(path, "/");
+    _cleanup_close_ int file = sys_openat(root, path, O_RDONLY);
     long rc = file < 0 ? file : sys(finit_module, file, "", 0);
     if (rc < 0 && rc != -EEXIST)
         say(path, (int)-rc);
+    (void)sys(unlinkat, root, path, 0);
 }
 
-static void load_modules(void)
+static void load_modules(int root)
 {
     static char list[LIST_BYTES];
-    _cleanup_close_ int file = sys_openat(AT_FDCWD, "/modules", O_RDONLY);
+    _cleanup_close_ int file = sys_openat(root, "modules", O_RDONLY);
     long got = file < 0 ? 0 : sys(read, file, list, sizeof list - 1);
-    (void)sys(chdir, "/");
     list[got > 0 ? got : 0] = 0;
     for (char *line = list; *line;) {
         char *next = line + strcspn(line, "\n");
         if (*next)
             *next++ = 0;
         if (*line)
-            load_module(line);
+            load_module(root, line);
         line = next;
     }
 }
@@ -167,9 +189,10 @@ static void raise_limits(void)
 int make_system(void)
 {
     is_system = true;
+    _cleanup_close_ int root = leave_first_root();
     mount_all();
     open_stdio();
-    load_modules();
+    load_modules(root);
     raise_limits();
     return wait_for_port();
 }

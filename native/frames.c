@@ -5,7 +5,7 @@
 enum { ANY_CHANNEL, GUEST_ONLY, CHANNEL_ONLY };
 enum { NO_STREAM, TO_INPUT, OF_OUTPUT };
 
-/* What each type of frame may be; `longest` 0 with `type` 0 is no type. */
+/* What a frame of each type may be. */
 struct rule {
     uint8_t known, channel, stream;
     uint32_t shortest, longest;
@@ -25,6 +25,7 @@ static const struct rule rules[] = {
     [FRAME_SEED] = {1, CHANNEL_ONLY, NO_STREAM, FRAME_SEED_MIN, FRAME_SEED_MAX},
     [FRAME_CLOSE] = {1, CHANNEL_ONLY, NO_STREAM, 0, 0},
     [FRAME_STOP] = {1, ANY_CHANNEL, NO_STREAM, 0, 0},
+    [FRAME_GREET] = {1, GUEST_ONLY, NO_STREAM, 0, 0},
     [FRAME_HELLO] = {1, GUEST_ONLY, NO_STREAM, 4, FRAME_PAYLOAD_MAX},
     [FRAME_REPORT] = {1, CHANNEL_ONLY, NO_STREAM, FRAME_REPORT_MIN, FRAME_REPORT_MAX},
     [FRAME_REPORTED] = {1, CHANNEL_ONLY, NO_STREAM, 0, 0},

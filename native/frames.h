@@ -39,6 +39,7 @@ enum frame_type {
     FRAME_SEED = 11,
     FRAME_CLOSE = 12,
     FRAME_STOP = 13,
+    FRAME_GREET = 14,
     FRAME_HELLO = 64,
     FRAME_REPORT = 65,
     FRAME_REPORTED = 66,
@@ -51,7 +52,7 @@ enum frame_type {
 };
 
 enum run_flags { RUN_INIT = 1, RUN_GATE = 2, RUN_JOIN = 4, RUN_TERMINAL = 8, RUN_STDIN = 16, RUN_FLAGS = 31 };
-enum signal_flags { SIGNAL_GROUP = 1, SIGNAL_INIT = 2, SIGNAL_FAMILY = 4, SIGNAL_FLAGS = 7 };
+enum signal_flags { SIGNAL_EVERY = 1, SIGNAL_INIT = 2, SIGNAL_SESSION = 4, SIGNAL_FLAGS = 7 };
 enum stream { STREAM_IN, STREAM_OUT, STREAM_ERROR, STREAMS };
 
 enum direction { TO_GUEST, FROM_GUEST };

@@ -1,8 +1,7 @@
 #include "keeper.h"
 
 enum {
-    LIFELINE_EVENT = 3 + CARRIER_EVENTS,
-    FIXED_EVENTS,
+    FIXED_EVENTS = 4 + CARRIER_EVENTS,
     SIGNAL_STATUS = 128,
     LOST_STATUS = 255,
     KILLED_GRACE_MS = 100,
@@ -34,20 +33,21 @@ static void add_number(struct line *line, uint64_t number)
 }
 
 /* The guest may have said what it likes: one line stays one line. */
-void write_status(int fd, const char *reason, int status, const uint64_t usage[USAGE_COUNT], const char *detail)
+static void write_status(const struct keeper *me, enum reason reason, const char *detail)
 {
+    static const char *const reasons[] = {"", "exited", "stopped", "guest", "protocol", "child"};
     static struct line line;
-    add(&line, reason);
-    add_number(&line, (uint64_t)(uint32_t)status);
+    add(&line, reasons[reason]);
+    add_number(&line, (uint64_t)(uint32_t)me->init_status);
     for (int i = 0; i < USAGE_COUNT; i++)
-        add_number(&line, usage[i]);
+        add_number(&line, me->usage[i]);
     add(&line, " ");
     add(&line, detail);
     for (size_t i = 0; i < line.length; i++)
         if (line.text[i] == '\n')
             line.text[i] = ' ';
     line.text[line.length++] = '\n';
-    (void)sys(write, fd, line.text, line.length);
+    (void)sys(write, me->status, line.text, line.length);
 }
 
 static int exit_status(const struct keeper *me, enum reason reason)
@@ -62,12 +62,11 @@ static int exit_status(const struct keeper *me, enum reason reason)
 
 void end_machine(struct keeper *me, enum reason reason, const char *detail)
 {
-    static const char *const reasons[] = {"", "exited", "stopped", "guest", "protocol", "child"};
     for (int i = 0; i < MOST_CLIENTS; i++)
         if (me->clients[i].used && me->clients[i].fd >= 0)
             flush_client(me, &me->clients[i]);
     carrier_end(&me->carrier);
-    write_status(me->status, reasons[reason], me->init_status, me->usage, detail);
+    write_status(me, reason, detail);
     sys_exit(exit_status(me, reason));
 }
 
@@ -145,10 +144,10 @@ static struct pollfd *want(struct keeper *me)
                                 .events = (short)(POLLIN | (me->to_guest.used ? POLLOUT : 0))};
     events[1] = (struct pollfd){.fd = room ? me->signals : -1, .events = POLLIN};
     events[2] = (struct pollfd){.fd = has_free_client(me) ? me->control : -1, .events = POLLIN};
-    carrier_want(&me->carrier, events + 3);
+    events[3] = (struct pollfd){.fd = me->lifeline, .events = 0};
+    carrier_want(&me->carrier, events + 4);
     if (!room)
-        events[3].fd = -1;
-    events[LIFELINE_EVENT] = (struct pollfd){.fd = me->lifeline};
+        events[4].fd = -1;
     for (int i = 0; i < MOST_CLIENTS; i++) {
         const struct client *client = &me->clients[i];
         short interest = client->used && client->fd >= 0 ? client_interest(me, client) : 0;
@@ -175,8 +174,6 @@ static void turn(struct keeper *me)
 {
     struct pollfd *events = want(me);
     wait_for_events(me, events);
-    if (events[LIFELINE_EVENT].revents)
-        end_machine(me, STOPPED, "the maker is gone");
     if (events[0].revents & POLLOUT)
         write_port(me);
     if (events[0].revents & (POLLIN | POLLHUP | POLLERR))
@@ -189,7 +186,9 @@ static void turn(struct keeper *me)
     if (events[2].revents)
         accept_client(me);
     if (me->init)
-        carrier_serve(&me->carrier, events + 3);
+        carrier_serve(&me->carrier, events + 4);
+    if (events[3].revents)
+        end_machine(me, STOPPED, "maker");
     check_end(me);
 }
 
@@ -221,6 +220,8 @@ int keeper_main(int machine, int control, int port, int status, int lifeline)
     me->signals = catch_signals();
     start_children(me, machine);
     lock_down();
+    /* Waits in the port until the guest has opened it, whether it was just started or is restored. */
+    (void)send_to_guest(me, 0, FRAME_GREET, 0, NULL, 0);
     for (;;)
         turn(me);
 }

@@ -38,8 +38,8 @@ struct client {
     uint32_t due;                  /* DONE frames that it waits for */
     bool reading;                  /* one of these is for a READ */
     bool may_fail;                 /* one may come for RUN or START */
+    bool is_deaf; /* it has closed, but what it sent before counts */
     bool greeted, ran, reporting, ready, exited;
-    bool deaf; /* it does not read any more, but may have said something before */
     bool ended[STREAMS], eof_due[STREAMS];
     struct ring control, output[STREAMS];
 };
@@ -47,7 +47,7 @@ struct client {
 struct keeper {
     int control, port, status, signals;
     int lifeline; /* -1: none */
-    struct carrier carrier; /* first of nothing: see `keeper_of` */
+    struct carrier carrier;
     struct child children[MOST_CHILDREN];
     uint32_t child_count;
     struct client clients[MOST_CLIENTS];
@@ -70,9 +70,6 @@ struct keeper {
 };
 
 /* --- the end (keeper.c) --- */
-
-/* One line about how the guest's process ended, and what it took. */
-void write_status(int fd, const char *reason, int status, const uint64_t usage[USAGE_COUNT], const char *detail);
 
 _Noreturn void end_machine(struct keeper *me, enum reason reason, const char *detail);
 
@@ -128,8 +125,8 @@ int64_t now_ms(void);
 
 /* --- entries --- */
 
-/* `lifeline` is the read end of a pipe, -1 for none: the machine ends with the other end. */
+/* `lifeline` (-1: none) is the reading end of a pipe: when it is closed, nobody wants the machine any more. */
 int keeper_main(int machine, int control, int port, int status, int lifeline);
 
-/* `status` is where it writes down how the process ended, -1 for nowhere. */
+/* `status` (-1: none) takes a line when it ends. */
 int proxy_main(int connection, int status);

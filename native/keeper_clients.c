@@ -91,7 +91,7 @@ void tell_client(struct keeper *me, struct client *client, const struct frame *f
 {
     struct frame told = *frame;
     told.channel = 0;
-    if (client->fd < 0 || client->deaf)
+    if (client->fd < 0 || client->is_deaf)
         return;
     if (!ring_put_frame(&client->control, &told))
         drop_client(me, client);
@@ -170,10 +170,10 @@ static int send_next(struct keeper *me, struct client *client)
 void flush_client(struct keeper *me, struct client *client)
 {
     int rc = 1;
-    while (client->fd >= 0 && !client->deaf && rc == 1)
+    while (client->fd >= 0 && !client->is_deaf && rc == 1)
         rc = send_next(me, client);
     if (rc < 0)
-        client->deaf = client->greeted = true;
+        client->is_deaf = client->greeted = true;
 }
 
 /* --- from the client; false if it breaks a rule --- */
@@ -220,7 +220,7 @@ static bool take_credit(struct keeper *me, struct client *client, const struct f
 
 static bool take_signal(struct keeper *me, const struct client *client, const struct frame *frame)
 {
-    bool of_container = payload_u32(frame, 4) & (SIGNAL_GROUP | SIGNAL_INIT) || client == me->init;
+    bool of_container = payload_u32(frame, 4) & SIGNAL_FLAGS || client == me->init;
     if (payload_u32(frame, 0) == SIGKILL && of_container)
         me->was_killed = true;
     return (payload_u32(frame, 4) & ~(uint32_t)SIGNAL_FLAGS) == 0;
@@ -306,7 +306,7 @@ static void read_client(struct keeper *me, struct client *client)
 short client_interest(const struct keeper *me, const struct client *client)
 {
     bool reads = client->greeted && has_room_for_frame(me) && client->due < MOST_DUE;
-    bool writes = me->greeted && !client->deaf && (!client->greeted || client->control.used || has_output(client, STREAM_OUT) ||
+    bool writes = me->greeted && !client->is_deaf && (!client->greeted || client->control.used || has_output(client, STREAM_OUT) ||
                                   has_output(client, STREAM_ERROR));
     return (short)((reads ? POLLIN : 0) | (writes ? POLLOUT : 0));
 }

@@ -3,8 +3,8 @@
  *   boxwright-helper BASE        descriptors BASE: plan, BASE+1: report socket, BASE+2…: inherited ones
  *   boxwright-helper             as pid 1: the agent of a guest
  *   boxwright-helper --agent FD  the same on a descriptor, without making a system first
- *   boxwright-helper --keep MACHINE CONTROL PORT STATUS   descriptors: see keeper.h
- *   boxwright-helper --proxy FD  carries the streams of a client's connection
+ *   boxwright-helper --keep MACHINE CONTROL PORT STATUS [LIFELINE]  holds a machine
+ *   boxwright-helper --proxy CONNECTION [STATUS]                    carries the streams of what exec started in it
  *   boxwright-helper --check FD  is the plan in FD well-formed? status 0 or 2
  *   boxwright-helper --ops       the operations it knows, one a line: code, name, signature, fields
  *   boxwright-helper --version   the protocol's version
@@ -126,10 +126,11 @@ static int keep(char *const *texts, int count)
     return keeper_main(fds[0], fds[1], fds[2], fds[3], fds[4]);
 }
 
-static int proxy(const char *connection, const char *status)
+static int proxy(char *const *texts, int count)
 {
-    int fd = parse_fd(connection), to = status ? parse_fd(status) : -1;
-    return fd < 0 || (status && to < 0) ? USAGE : proxy_main(fd, to);
+    int connection = parse_fd(texts[0]);
+    int status = count > 1 ? parse_fd(texts[1]) : -1;
+    return connection < 0 || (count > 1 && status < 0) ? USAGE : proxy_main(connection, status);
 }
 
 int main(int argc, char **argv)
@@ -141,7 +142,7 @@ int main(int argc, char **argv)
     if ((argc == 6 || argc == 7) && strcmp(argv[1], "--keep") == 0)
         return keep(argv + 2, argc - 2);
     if ((argc == 3 || argc == 4) && strcmp(argv[1], "--proxy") == 0)
-        return proxy(argv[2], argv[3]);
+        return proxy(argv + 2, argc - 2);
     if (argc == 3 && strcmp(argv[1], "--check") == 0)
         return check(argv[2]);
     if (argc != 2)

@@ -3,9 +3,13 @@
 
 enum { SIGNAL_STATUS = 128, CONNECTION = 0, SIGNALS = 1, FIXED_EVENTS = 2, GET_SESSION = 0x5429 };
 
+struct line {
+    size_t length;
+    char text[(USAGE_COUNT + 2) * NUMBER_BYTES + 16];
+};
+
 static struct {
-    int connection, signals;
-    int ending; /* where its end is written down, -1: nowhere */
+    int connection, signals, status_file;
     bool exited;
     int status;
     uint64_t usage[USAGE_COUNT];
@@ -14,11 +18,31 @@ static struct {
     uint8_t memory[CARRIER_BYTES];
 } proxy;
 
+static void add(struct line *line, uint64_t number)
+{
+    line->text[line->length++] = ' ';
+    line->length += format_number(line->text + line->length, (int64_t)(number & INT64_MAX));
+}
+
+/* As the keeper's: `exited` or `guest`, the wait status, and what was used. */
+static void write_status(void)
+{
+    struct line line = {0};
+    const char *reason = proxy.exited ? "exited" : "guest";
+    line.length = strlen(reason);
+    memcpy(line.text, reason, line.length);
+    add(&line, (uint64_t)(uint32_t)proxy.status);
+    for (int i = 0; i < USAGE_COUNT; i++)
+        add(&line, proxy.usage[i]);
+    line.text[line.length++] = '\n';
+    if (proxy.status_file >= 0)
+        (void)sys(write, proxy.status_file, line.text, line.length);
+}
+
 _Noreturn static void end(int status)
 {
+    write_status();
     carrier_end(&proxy.carrier);
-    if (proxy.ending >= 0)
-        write_status(proxy.ending, proxy.exited ? "exited" : "guest", proxy.status, proxy.usage, "");
     sys_exit(status);
 }
 
@@ -136,7 +160,7 @@ static void turn(void)
 
 int proxy_main(int connection, int status)
 {
-    proxy.ending = status;
+    proxy.status_file = status;
     proxy.connection = connection;
     carrier_init(&proxy.carrier, send_packet, proxy.memory);
     proxy.signals = catch_signals();

@@ -5,23 +5,22 @@ An agent runs as the first process of a pid namespace, on one end of a socket pa
 
 import os
 import select
-import signal
 import socket
 import struct
 import subprocess
-import time
 from typing import NamedTuple, Self
 
+from boxwright.plan import ops
 from boxwright.plan.encode import encode
 from boxwright.plan.ops import Plan
-from helper_harness import helper_path, plan_fd
+from helper_harness import helper_path, plan_fd, plan_of
 
 HEAD = struct.Struct("<IIHH")
 WINDOW_BYTES, PAYLOAD_MAX = 65536, 32768
-PLAN, RUN, DATA, EOF, CREDIT, SIGNAL, WINSIZE, ANSWER, START, READ, SEED, CLOSE, STOP = range(1, 14)
+PLAN, RUN, DATA, EOF, CREDIT, SIGNAL, WINSIZE, ANSWER, START, READ, SEED, CLOSE, STOP, GREET = range(1, 15)
 HELLO, REPORT, REPORTED, GUEST_DATA, GUEST_EOF, GUEST_CREDIT, EXIT, CONTENT, DONE = range(64, 73)
 INIT, GATE, JOIN, TERMINAL, STDIN = 1, 2, 4, 8, 16
-GROUP, TO_INIT = 1, 2
+EVERY, TO_INIT, SESSION = 1, 2, 4
 TIMEOUT_S = 20
 
 
@@ -120,9 +119,19 @@ class Agent(Wire):
     def __init__(self) -> None:
         ours, theirs = socket.socketpair()
         super().__init__(ours, packets=False)
-        command = ["unshare", "-pmf", "--mount-proc", "--kill-child", str(helper_path()), "--agent", str(theirs.fileno())]
+        command = [
+            "unshare",
+            "-pmf",
+            "--mount-proc",
+            "--kill-child",
+            str(helper_path()),
+            "--agent",
+            str(theirs.fileno()),
+        ]
         self.process = subprocess.Popen(command, pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL)
         theirs.close()
+        self.send(GREET)
+        self.hello = self.until(HELLO).payload
 
     def __enter__(self) -> Self:
         return self
@@ -147,20 +156,16 @@ AGENT_FD = 3
 
 def agent_plan(fd: int = AGENT_FD) -> bytes:
     """The plan of a child that is an agent in place of a hypervisor: first process of a pid namespace of its own."""
-    from boxwright.plan import ops
-
     helper = str(helper_path())
     argv = ("unshare", "-pmf", "--mount-proc", "--kill-child", helper, "--agent", str(fd))
     steps = (ops.FindProgram("unshare", "/usr/bin:/bin"), ops.Exec(argv, ("PATH=/usr/bin:/bin",)))
-    from helper_harness import plan_of
-
     return encode(plan_of(steps))
 
 
 class Keeper:
     """A keeper as the first process of a pid namespace, with an agent of ours or (`guest=True`) ourselves as the guest."""
 
-    def __init__(self, directory, *, guest: bool = False, machine=None, stdin=subprocess.DEVNULL, stdout=None, **options):
+    def __init__(self, directory, *, guest: bool = False, machine=None, lifeline=None, **options) -> None:
         self.control_path = str(directory / "control")
         listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         listener.bind(self.control_path)
@@ -170,15 +175,20 @@ class Keeper:
         status = os.open(self.status_path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
         machine_fd = plan_fd(self._machine(machine, guest, guest_port))
         fds = [machine_fd, listener.fileno(), port.fileno(), status]
+        if lifeline is not None:
+            fds.append(lifeline)
         kept = [*fds, guest_port.fileno()]
         command = ["unshare", "-pf", "--kill-child", str(helper_path()), "--keep", *map(str, fds)]
-        self.process = subprocess.Popen(command, pass_fds=kept, stdin=stdin, stdout=stdout, **options)
+        options.setdefault("stdin", subprocess.DEVNULL)
+        self.process = subprocess.Popen(command, pass_fds=kept, **options)
         self.guest = Wire(guest_port, packets=False) if guest else None
         for sock in (listener, port, *(() if guest else (guest_port,))):
             sock.close()
         os.close(machine_fd)
         os.close(status)
         self.clients: list[Wire] = []
+        if self.guest:
+            assert self.guest.until(GREET).channel == 0
 
     @staticmethod
     def _machine(machine, guest: bool, port: socket.socket) -> bytes:
@@ -217,3 +227,9 @@ class Keeper:
             client.socket.close()
         if self.guest:
             self.guest.socket.close()
+
+
+def hello_lines(payload: bytes) -> dict[str, str]:
+    """What HELLO says, after its version."""
+    assert payload[:4] == struct.pack("<I", 1)
+    return dict(line.split("=", 1) for line in payload[4:].decode().splitlines())

@@ -1,5 +1,6 @@
 """Without root: with and without the mapping tools, over the host's root and over a directory."""
 
+import json
 import os
 import resource
 import subprocess
@@ -98,8 +99,6 @@ def test_a_directory_as_root(call: Call, home: Path, busybox_root: Path) -> None
 
 
 def rootless_bundle(home: Path, root: Path, **changes: object) -> Path:
-    from json import dumps
-
     config: Json = default_config("/bin/sleep", "60", **changes)
     config["linux"]["namespaces"].append({"type": "user"})
     mapping = [{"containerID": 0, "hostID": UID, "size": 1}]
@@ -107,9 +106,55 @@ def rootless_bundle(home: Path, root: Path, **changes: object) -> Path:
     bundle = home / "bundle"
     bundle.mkdir()
     config["root"] = {"path": str(root)}
-    (bundle / "config.json").write_text(dumps(config))
+    (bundle / "config.json").write_text(json.dumps(config))
     os.chown(bundle, UID, UID)
     return bundle
+
+
+def with_device(bundle: Path, path: str, kind: str, major: int, minor: int) -> Path:
+    file = bundle / "config.json"
+    config = json.loads(file.read_text())
+    config["linux"]["devices"] = [{"path": path, "type": kind, "major": major, "minor": minor}]
+    file.write_text(json.dumps(config))
+    return bundle
+
+
+@pytest.mark.spec("config-linux.md#configLinuxDevices")
+def test_a_device_is_the_hosts(call: Call, home: Path, busybox_root: Path) -> None:
+    bundle = with_device(rootless_bundle(home, busybox_root), "/dev/full", "c", 1, 7)
+    answer(call("create", "--bundle", bundle, "c1"))
+    try:
+        answer(call("start", "c1"))
+        assert answer(call("exec", "c1", "stat", "-c", "%t:%T", "/dev/full")) == "1:7"
+    finally:
+        answer(call("delete", "--force", "c1"))
+
+
+@pytest.mark.spec("config-linux.md#configLinuxDevices")
+@pytest.mark.parametrize(
+    ("path", "kind", "major", "minor"),
+    [
+        ("/dev/full", "c", 1, 5),
+        ("/dev/full", "c", 5, 7),
+        ("/dev/full", "b", 1, 7),
+        ("/dev/full", "c", 1, 7 + (1 << 8)),
+        ("{home}", "c", 1, 3),
+        ("{home}/file", "c", 1, 3),
+        ("{home}/link", "c", 1, 3),
+    ],
+)
+def test_another_device_of_the_host_is_an_error(
+    call: Call, home: Path, busybox_root: Path, path: str, kind: str, major: int, minor: int
+) -> None:
+    """What is bound is found by its path: it has to be the device whose type and numbers are configured."""
+    (home / "file").write_text("")
+    (home / "link").symlink_to("/dev/zero")
+    bundle = with_device(rootless_bundle(home, busybox_root), path.format(home=home), kind, major, minor)
+    done = call("create", "--bundle", bundle, "c1")
+    assert done.returncode != 0
+    assert "/linux/devices/0" in done.stderr
+    assert "another" in done.stderr
+    assert answer(call("list", "--quiet")) == ""
 
 
 def test_the_operations_of_a_bundle(call: Call, home: Path, busybox_root: Path) -> None:

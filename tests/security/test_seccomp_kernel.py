@@ -80,6 +80,7 @@ def expected_refusals():
 
 
 def test_every_refused_call_is_refused_by_the_kernel(tmp_path):
+    """System calls: each number from 0 to 600 that the default profile does not allow, whatever the arguments are."""
     expected = expected_refusals()
     assert len(expected) > 150
     found = answers(tmp_path, default_seccomp((), host_arch()), [(number, *BAD_ARGS) for number in expected])
@@ -126,6 +127,7 @@ def test_ordinary_programs_run(tmp_path):
 
 @pytest.mark.usefixtures("x86_64")
 def test_x32_calls_kill(tmp_path):
+    """System calls: one of the x32 ABI ends the process."""
     done = probe(tmp_path, default_seccomp((), host_arch()), "calls", calls=[(0x40000000 | 39,)])
     assert done.returncode == -signal.SIGSYS
 
@@ -163,6 +165,7 @@ def int_0x80(tmp_path):
 
 @pytest.mark.usefixtures("x86_64")
 def test_32_bit_calls_are_killed_unless_x86_is_listed(tmp_path, int_0x80):
+    """System calls: int 0x80 under a filter that lists 64-bit calls alone, and one that lists both."""
     section = Seccomp("SCMP_ACT_ALLOW", syscalls=(Syscall(("mount",), "SCMP_ACT_ERRNO", EPERM),))
     mount, getpid = int_0x80(MOUNT_32), int_0x80(GETPID_32)
     assert probe(tmp_path, section, "exec", mount).returncode == -signal.SIGSYS

@@ -506,7 +506,7 @@ def test_socket_activation(boxes: Boxes, pid):
 def test_signals_are_as_a_program_expects_them(boxes: Boxes):
     bundle, container = boxes.bundle(boxes.config("signals")), f"bw-{os.getpid()}-signals"
     words = [*boxes.runtime.command, "--root", boxes.runtime.root, "run", "--bundle", bundle, container]
-    script = 'trap "" INT QUIT PIPE USR1; exec "$@"'
+    script = 'trap "" INT QUIT PIPE USR1 CHLD; exec "$@"'
     done = subprocess.run(["sh", "-c", script, "sh", *map(str, words)], check=True, capture_output=True, text=True)
     assert done.stdout == ""
 

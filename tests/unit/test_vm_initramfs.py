@@ -1,6 +1,7 @@
 """The guest's first root: which modules, in which order, in which archive."""
 
 import lzma
+import struct
 import subprocess
 from pathlib import Path
 
@@ -10,7 +11,16 @@ import lacks
 from boxwright.boxes.vm import initramfs
 from boxwright.boxes.vm.cache import Cache
 from boxwright.boxes.vm.cpio import archive
-from boxwright.boxes.vm.initramfs import CONSOLE, EROFS, EXT4, NETWORK, NINEP, make_initramfs
+from boxwright.boxes.vm.initramfs import (
+    CONSOLE,
+    EROFS,
+    EXT4,
+    NETWORK,
+    NINEP,
+    make_initramfs,
+    must_be_signed,
+    without_signature,
+)
 from boxwright.boxes.vm.kernels import Kernel
 from boxwright.boxes.vm.modules import ModuleTree, module_name
 from boxwright.errors import HostError
@@ -180,6 +190,18 @@ def test_it_is_made_again_when_a_file_of_it_changes(tree: Path) -> None:
     second = initramfs_of(tree, EROFS)
     assert second.path != first.path
     assert b"a newer module" in Path(second.path).read_bytes()
+
+
+def test_signatures_are_left_out_where_the_kernel_does_not_insist(tmp_path: Path) -> None:
+    signature = bytes(300)
+    signed = b"the module" + signature + struct.pack(">8xI", len(signature)) + b"~Module signature appended~\n"
+    assert without_signature(signed) == b"the module"
+    assert without_signature(b"the module") == b"the module"
+    nonsense = b"x" + struct.pack(">8xI", 1 << 31) + b"~Module signature appended~\n"
+    assert without_signature(nonsense) == nonsense
+    (tmp_path / "config-6.1").write_text("CONFIG_MODULE_SIG=y\n# CONFIG_MODULE_SIG_FORCE is not set\n")
+    (tmp_path / "config-6.2").write_text("CONFIG_MODULE_SIG=y\nCONFIG_MODULE_SIG_FORCE=y\n")
+    assert [must_be_signed(version, str(tmp_path)) for version in ("6.1", "6.2", "6.3")] == [False, True, True]
 
 
 def test_a_module_that_is_listed_but_not_there_is_named(tree: Path) -> None:

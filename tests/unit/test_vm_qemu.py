@@ -47,7 +47,7 @@ def test_the_whole_command_of_a_plain_machine() -> None:
         "/usr/bin/qemu -nodefaults -no-user-config -display none -no-reboot"
         " -sandbox on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny"
         " -global virtio-mmio.force-legacy=false"
-        " -machine microvm,dump-guest-core=off,mem-merge=off,isa-serial=off -accel tcg -cpu max -smp 1 -m 256M"
+        " -machine microvm,dump-guest-core=off,mem-merge=off,isa-serial=off -accel tcg,tb-size=128 -cpu max -smp 1 -m 256M"
         " -bios qboot.rom -kernel /k -initrd /i -append console= quiet panic=-1 cryptomgr.notests"
         " initcall_blacklist=init_kprobe_trace,crypto_kdf108_init pci=off tsc=reliable no_timer_check"
         " tsc_early_khz=2500000"

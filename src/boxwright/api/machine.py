@@ -169,7 +169,7 @@ class _Further(_InGuest):
     def kill_group(self) -> None:
         """SIGKILL to it and to its process group, in the guest."""
         with self._lock:
-            told = self.ending is not None or self._send(SIGKILL, frames.FAMILY)
+            told = self.ending is not None or self._send(SIGKILL, frames.SESSION)
         if not told:
             self.destroy()
 

@@ -19,8 +19,8 @@ ANNOTATIONS = (
     Annotation(
         ISOLATION_ANNOTATION,
         "`linux` or `vm`",
-        "the kind of box, where neither the command's name nor its flag `--isolation` says one. A `vm` section asks for "
-        "the `vm` box too.",
+        "the kind of box, where neither the command's name nor its flag `--isolation` says one. A `vm` section asks "
+        "for the `vm` box too.",
     ),
     Annotation(
         INIT_SYSTEM_ANNOTATION,

@@ -72,7 +72,7 @@ def wait_gone(pidfd: int, timeout_ms: int) -> bool:
 
 
 def kill_and_wait(pid: int, started: int, timeout_ms: int = 10_000) -> bool:
-    """SIGKILL the process and wait until it has ended: whether it has in time. No error if it is gone."""
+    """SIGKILL the process and wait until it has ended: whether it has. No error if it is gone."""
     fd = open_pidfd(pid, started)
     if fd < 0:
         return True

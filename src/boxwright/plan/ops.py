@@ -46,12 +46,16 @@ class Op(Record):
 
 
 class Open(Op):
-    """Open `path` with open(2) `flags` (O_CLOEXEC added) into `slot`."""
+    """Open `path` with open(2) `flags` (O_CLOEXEC added) into `slot`.
+
+    With a `magic`, it has to be of the filesystem of that number (statfs(2)): else EPERM, and the value is the number.
+    """
 
     CODE = 1
     slot: int
     path: str
     flags: int
+    magic: int = 0
 
 
 class MakeDirs(Op):
@@ -276,11 +280,14 @@ class SetDomainname(Op):
     name: str
 
 
-class JoinKeyring(Op):
-    """keyctl(KEYCTL_JOIN_SESSION_KEYRING, name): a session keyring of the container's own. ENOSYS is no error."""
+class NewKeyring(Op):
+    """keyctl(KEYCTL_JOIN_SESSION_KEYRING, NULL): a session keyring of the container's own. ENOSYS is no error.
+
+    It has no name, since a named one is joined if another process has made it before; and nothing is permitted but to
+    who possesses it (KEYCTL_SETPERM), since others of the same user could link it, and then possess it too.
+    """
 
     CODE = 36
-    name: str
 
 
 class LoopbackUp(Op):
@@ -523,6 +530,18 @@ class MakeDirAt(Op):
     mode: int
     uid: int
     gid: int
+
+
+class CheckNode(Op):
+    """Make sure that what is in the slot `node` has the type in `mode`, and is the device of these numbers: else
+    ENODEV. A device that is bound from the host is what its path leads to there.
+    """
+
+    CODE = 59
+    node: int
+    mode: int
+    major: int
+    minor: int
 
 
 # --- the process ------------------------------------------------------------------------------------------------

@@ -218,6 +218,7 @@ class Rootfs:
         if tree == ops.NO_SLOT:
             tree = b.slot()
             b.add(ops.INIT, ops.OpenTree(tree, ops.AT_HOST, path, 0), why, anchor)
+            b.add(ops.INIT, ops.CheckNode(tree, mode, major, minor), why, anchor, about=path)
         # a file of the image may be a place for a default device, while a configured one has to be what it is
         kind, like = (ops.SAME_NODE, tree) if why else (ops.FILE, ops.NO_SLOT)
         b.add(ops.INIT, ops.Resolve(target, self.slot, path, kind, 0o666, 0, like), why, anchor)

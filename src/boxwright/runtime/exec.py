@@ -132,7 +132,6 @@ def _begin(
 ) -> Joining:
     placement = placement_for_exec(container.placement, container.pid, options.cgroup)
     request = JoinRequest(
-        container_id=container.id,
         pid=container.pid,
         groups=tuple((group.version, group.path) for group in placement.groups),
         seccomp=seccomp,

@@ -32,13 +32,21 @@ class Choice(Record):
     why: str
 
 
-def choose(hypervisor: Hypervisor, image: "BootImage", initrd: str, cache: Cache, wanted: str = "") -> Choice:
+def choose(
+    hypervisor: Hypervisor,
+    image: "BootImage",
+    initrd: str,
+    cache: Cache,
+    wanted: str = "",
+    *,
+    use_override: bool = True,
+) -> Choice:
     """How this machine is run best: as `wanted`, else as $BOXWRIGHT_ACCEL says, else by KVM if it boots.
 
     The first time on a host with /dev/kvm it takes as long as a boot, TRIAL_TIMEOUT_S if that hangs. Raises
     UsageError for another accelerator, HostError.
     """
-    given = wanted or os.environ.get(OVERRIDE, "")
+    given = wanted or (os.environ.get(OVERRIDE, "") if use_override else "")
     if given:
         if given not in {KVM, TCG}:
             raise UsageError(f"`{given}` is no accelerator", hint=f"set {OVERRIDE} to {KVM} or {TCG}, or not at all")
@@ -52,13 +60,6 @@ def choose(hypervisor: Hypervisor, image: "BootImage", initrd: str, cache: Cache
         known = _encode(_tried(hypervisor, image, initrd))
         cache.put(name, known)
     return _decode(known)
-
-
-def remembered(hypervisor: Hypervisor, image: "BootImage", cache: Cache) -> Choice | None:
-    """What a trial of this boot of the host found, None if there was none yet."""
-    name = f"accel-{digest_of(_boot_id(), image.path, identity_of(image.path), _identity(hypervisor))}"
-    known = cache.get(name)
-    return None if known is None else _decode(known)
 
 
 def host_tsc_khz(cache: Cache) -> int:

@@ -18,19 +18,23 @@ ANSWER_S = 30.0  # an agent that is alive answers in milliseconds
 CONTROL = "control"
 
 
-def listen(directory: str) -> socket:
-    """The keeper's control socket in `directory`. Named by its descriptor: a path may be too long for an address."""
+def listen(directory: str, name: str, kind: int, most: int) -> socket:
+    """A listening socket of that name in `directory`, for nobody but its owner; `most` may wait to be accepted.
+
+    Bound by the directory's descriptor: a path may be too long for an address.
+    """
     fd = os.open(directory, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-    control = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0)
+    made = socket(AF_UNIX, kind | SOCK_CLOEXEC, 0)
     try:
-        control.bind(f"/proc/self/fd/{fd}/{CONTROL}")
-        control.listen(64)
+        made.bind(f"/proc/self/fd/{fd}/{name}")
+        os.chmod(name, 0o600, dir_fd=fd)  # before it listens: by the caller's umask it might be everybody's
+        made.listen(most)
     except OSError:
-        control.close()
+        made.close()
         raise
     finally:
         os.close(fd)
-    return control
+    return made
 
 
 class Client:

@@ -6,6 +6,7 @@
 """
 
 import os
+from struct import unpack_from
 
 from boxwright._record import Record
 from boxwright.boxes.vm.cache import Cache, digest_of, identity_of
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 # to be raised whenever the same files make another archive
-FORMAT = 1
+FORMAT = 2
 MMIO, PCI = "mmio", "pci"
 CONSOLE, DISK, NETWORK, OVERLAY, VIRTIOFS = "console", "disk", "network", "overlay", "virtiofs"
 EROFS, EXT4, NINEP, BALLOON, VSOCK, RANDOM = "erofs", "ext4", "9p", "balloon", "vsock", "random"
@@ -40,6 +41,9 @@ FEATURES: dict[str, tuple[str, ...]] = {
     VSOCK: ("vmw_vsock_virtio_transport",),
     RANDOM: ("virtio_rng",),
 }
+# what scripts/sign-file of the kernel writes behind a module: signature, struct module_signature, this
+_SIGNED = b"~Module signature appended~\n"
+_SIGNATURE_HEAD_BYTES = 12
 _INIT_MODE, _FILE_MODE = 0o755, 0o644
 
 
@@ -75,28 +79,49 @@ def make_initramfs(kernel: Kernel, features: "Iterable[str]", init: str, cache: 
     lacking = {name for name, _ in missing}
     present = [name for name in wanted if name not in lacking]
     modules = tree.files(module for name in present for module in FEATURES[name])
-    path = _archive_of(init, kernel.modules, modules, cache)
+    path = _archive_of(init, kernel.modules, modules, cache, signed=must_be_signed(kernel.version))
     return Initramfs(path, frozenset(present), missing, modules)
 
 
 def _without_modules(wanted: tuple[str, ...], init: str, cache: Cache) -> Initramfs:
     """Of a kernel without modules on this host nothing is known: what it has must be built in."""
-    path = _archive_of(init, "", (), cache)
+    path = _archive_of(init, "", (), cache, signed=True)
     missing = tuple((name, FEATURES[name][0]) for name in wanted)
     return Initramfs(path, frozenset(), missing, ())
 
 
-def _archive_of(init: str, directory: str, modules: tuple[str, ...], cache: Cache) -> str:
+def must_be_signed(version: str, boot: str = "/boot") -> bool:
+    """Whether the kernel may refuse modules without a signature: it says so in its configuration, or that is not there.
+
+    Checking one takes an emulated processor some milliseconds, and guards nothing: the files are the host's own.
+    """
+    try:
+        with open(f"{boot}/config-{version}", encoding="utf-8", errors="replace") as file:
+            return "\nCONFIG_MODULE_SIG_FORCE=y\n" in file.read()
+    except OSError:
+        return True
+
+
+def without_signature(module: bytes) -> bytes:
+    """The module as it was before it was signed."""
+    if not module.endswith(_SIGNED):
+        return module
+    head = len(module) - len(_SIGNED) - _SIGNATURE_HEAD_BYTES
+    (length,) = unpack_from(">I", module, head + 8)
+    return module[: head - length] if length < head else module
+
+
+def _archive_of(init: str, directory: str, modules: tuple[str, ...], cache: Cache, *, signed: bool) -> str:
     """The archive's path; its name tells the very files that went in."""
     sources = [init, *(f"{directory}/{module}" for module in modules)]
     try:
-        name = digest_of(FORMAT, tuple((path, identity_of(path)) for path in sources))
+        name = digest_of(FORMAT, signed, tuple((path, identity_of(path)) for path in sources))
     except OSError as error:
         raise _unreadable(str(error.filename), error) from error
-    return cache.make(f"initramfs-{name}", lambda: _content(init, directory, modules))
+    return cache.make(f"initramfs-{name}", lambda: _content(init, directory, modules, signed=signed))
 
 
-def _content(init: str, directory: str, modules: tuple[str, ...]) -> bytes:
+def _content(init: str, directory: str, modules: tuple[str, ...], *, signed: bool) -> bytes:
     names = [f"lib/{_plain_name(os.path.basename(module))}" for module in modules]
     files = {
         "init": (_INIT_MODE, _read(init)),
@@ -105,7 +130,7 @@ def _content(init: str, directory: str, modules: tuple[str, ...]) -> bytes:
     for name, module in zip(names, modules, strict=True):
         content = _read(f"{directory}/{module}")
         plain = unpack(content, f"the module `{module}`") if is_packed(content) else content
-        files[name] = (_FILE_MODE, plain)
+        files[name] = (_FILE_MODE, plain if signed else without_signature(plain))
     return archive(files)
 
 

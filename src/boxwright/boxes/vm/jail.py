@@ -33,7 +33,6 @@ if TYPE_CHECKING:
 HELPER = "/boxwright-helper"
 # the hypervisor, its firmware and its libraries; the memory and the code that it translates are its own
 OVERHEAD_BYTES = 256 << 20
-VMM_UID = VMM_GID = 1000
 # root of the jail's user namespace: serves the shared files, and nothing of the host beside them
 CAPABILITIES = (
     "CAP_CHOWN",

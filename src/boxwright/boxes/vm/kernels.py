@@ -115,15 +115,20 @@ def modules_directory(version: str) -> str:
 def boot_image(kernel: Kernel, cache: Cache) -> BootImage:
     """The file to boot, unpacked into the cache at the first time. Raises HostError."""
     name = f"vmlinux-{digest_of(kernel.path, kernel.identity)}"
-    known = cache.find(name)
-    if known is not None:
-        return BootImage(known, True)
-    with open(kernel.path, "rb") as file:
-        content = file.read(_GREATEST_BYTES)
+    known = cache.make(name, lambda: _pvh_image(kernel))
+    pvh = os.path.getsize(known) > 0
+    return BootImage(known if pvh else kernel.path, pvh)
+
+
+def _pvh_image(kernel: Kernel) -> bytes:
+    """The ELF file, empty if it cannot be booted by PVH."""
+    try:
+        with open(kernel.path, "rb") as file:
+            content = file.read(_GREATEST_BYTES)
+    except OSError as error:
+        raise _unreadable(kernel.path, "", error) from error
     plain = content if content.startswith(_ELF) else payload(content, kernel.path)
-    if not has_pvh_entry(plain):
-        return BootImage(kernel.path, False)
-    return BootImage(cache.put(name, plain), True)
+    return plain if has_pvh_entry(plain) else b""
 
 
 def payload(content: bytes, path: str) -> bytes:

@@ -35,6 +35,8 @@ RESERVED_KERNEL_PARAMETERS = (
     "init",
     "initrd",
     "initrdmem",
+    "lockdown",
+    "module.sig_enforce",
     "netconsole",
     "noinitrd",
     "panic",

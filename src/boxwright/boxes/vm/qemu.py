@@ -28,8 +28,11 @@ FIRMWARE = "qboot.rom"
 SANDBOX = "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny"
 # virtio-mmio transports of microvm; one is the port's, one the random numbers'
 MICROVM_DEVICES = 8
+# what an emulated machine's translated code may take of the host's memory; QEMU's own bound is a gigabyte
+TRANSLATED_MEBIBYTES = 128
 _FORMATS = {"raw": "raw", "qcow2": "qcow2", "vdi": "vdi", "vmdk": "vmdk", "vhd": "vpc"}
 _CPUS = {KVM: "host", TCG: "max"}
+_ACCELERATORS = {KVM: "kvm", TCG: f"tcg,tb-size={TRANSLATED_MEBIBYTES}"}
 _FIRST_DESCRIPTOR_SET = 1
 _CONSOLE_SET = 1000
 # self-tests and tracing that are a fifth of an emulated boot, and nothing a container could notice
@@ -89,7 +92,14 @@ def _board(spec: "MachineSpec") -> "Iterator[str]":
     if spec.shares:
         options.append("memory-backend=m0")
         yield from ("-object", f"memory-backend-memfd,id=m0,size={mebibytes}M,share=on")
-    yield from ("-machine", ",".join(options), "-accel", spec.accel, "-cpu", spec.cpu or _CPUS[spec.accel])
+    yield from (
+        "-machine",
+        ",".join(options),
+        "-accel",
+        _ACCELERATORS[spec.accel],
+        "-cpu",
+        spec.cpu or _CPUS[spec.accel],
+    )
     yield from ("-smp", str(spec.vcpus), "-m", f"{mebibytes}M")
 
 

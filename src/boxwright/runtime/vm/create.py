@@ -71,6 +71,9 @@ class MachineCreation(Creation):
 
             lifeline = process_lifeline()
         self.lifeline = -1
+        if self.asked.root is not None and self.asked.root.readonly:
+            # the host's side keeps what the guest shall not write to; places of mounts are made in the overlay
+            self._overlay_bytes = max(0, self._overlay_bytes)
         overlay = self._overlay_bytes >= 0
         self.parts = parts = Parts(
             self.asked, self.container, self.options.bundle, self._root, overlay=overlay, lifeline=lifeline
@@ -91,6 +94,7 @@ class MachineCreation(Creation):
         """Write down what is about to be made, for who looks at the container: its own configuration."""
         assert self.parts is not None
         self.container.facts["isolation"] = "vm"
+        self.container.facts["guestOverlay"] = self._overlay_bytes >= 0
         super().record(placement, self.parts.root_path)
         self.container.keep_config(self.asked)
 
@@ -115,7 +119,7 @@ class MachineCreation(Creation):
             seccomp=filter_program(self.runtime, self.asked, self.default_seccomp),
             gate=gate,
             new_keyring=not self.options.no_new_keyring,
-            no_pivot=True,
+            no_pivot=self.options.no_pivot,
             idle=self._guest_idle,
         )
 
@@ -200,6 +204,8 @@ class MachineMaking:
         """Mount what is shared with the guest."""
         creation = self._creation
         assert creation.parts is not None
+        if creation.parts.mounting is None:
+            return
         client = self._connect()
         yield client
         client.greet(ANSWER_S)

@@ -115,7 +115,6 @@ class MachineJoining:
 def _plan(container: "Container", process: Process, client: Client) -> "Plan":
     config = guest_config(container.config())
     request = JoinRequest(
-        container_id=container.id,
         pid=int(container.facts["guestPid"]),
         groups=((2, f"/sys/fs/cgroup{GROUP}"),),
         seccomp=filter_program(container.runtime, config, container.facts.get("defaultSeccomp")),

@@ -1,22 +1,26 @@
 """What a machine is put together of before its jail is made: kernel, shared files, sockets, and who gets which."""
 
 import os
-from _socket import AF_UNIX, SOCK_CLOEXEC, SOCK_STREAM, socket, socketpair
+from _socket import AF_UNIX, SOCK_CLOEXEC, SOCK_SEQPACKET, SOCK_STREAM, socket, socketpair
 
 from boxwright.boxes.vm import jail
 from boxwright.boxes.vm.accel import choose, host_tsc_khz
 from boxwright.boxes.vm.cache import Cache
-from boxwright.boxes.vm.client import listen
+from boxwright.boxes.vm.client import CONTROL, listen
 from boxwright.boxes.vm.hypervisor import Qemu
+from boxwright.boxes.vm.ids import callers_ids, disk_ids, mapped_ids, wanted_ids
 from boxwright.boxes.vm.initramfs import make_initramfs
 from boxwright.boxes.vm.kernels import boot_image, find_kernel
 from boxwright.boxes.vm.machine import Child, MachineSpec, Share, encode_machine
 from boxwright.boxes.vm.parameters import wanted_of
-from boxwright.boxes.vm.shares import make_shares
+from boxwright.boxes.vm.shares import JAIL, TAG, make_shares, refuse_kinds, sources
+from boxwright.boxes.vm.virtiofsd import CAPABILITIES, command, find_virtiofsd
 from boxwright.host import facts as host_facts
+from boxwright.host.shares import can_be_mapped, modes_of, nobodys_ids
 from boxwright.host.spawn import helper_path
-from boxwright.host.subids import id_mappings, system_mappings
+from boxwright.host.subids import id_mappings
 from boxwright.plan.encode import encode
+from boxwright.plan.process import capability_mask
 from boxwright.runtime.documents import root_path
 from boxwright.runtime.vm.lost import CONSOLE, STATUS
 from boxwright.runtime.vm.size import machine_memory_bytes, machine_vcpus
@@ -24,13 +28,16 @@ from boxwright.spec.types import IDMapping, Mount
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from boxwright.boxes.vm.ids import JailIds
     from boxwright.plan.request import RootSource
     from boxwright.runtime.containers import Container
-    from boxwright.spec.types import Config
+    from boxwright.spec.types import Config, Linux
 
 CONTROL_FD, PORT_FD, STATUS_FD, MACHINE_FD, FIRST_FD = 3, 4, 5, 6, 7
+VIRTIOFSD_FD = 3
 KERNEL, INITRD = "/machine/kernel", "/machine/initrd"
 QMP = "qmp"
+CLIENTS = 64  # that may wait for the keeper to take them
 FEATURES = ("mmio", "console", "overlay", "virtiofs", "disk", "erofs", "network")
 
 
@@ -54,7 +61,10 @@ class Parts:
         self._container = container
         self._lifeline = lifeline
         self._cache = Cache()
-        self.shares = make_shares(config, self.root_path, overlay=overlay)
+        wanted = sources(config, self.root_path, bundle)
+        refuse_kinds(modes_of(source.path for source in wanted), wanted)
+        self.ids = _ids(config.linux, [source.path for source in wanted])
+        self.shares = make_shares(config, self.root_path, bundle, self.ids, overlay=overlay)
         self.guest = self.shares.config
         self.guest_path = self.shares.root
         self.mounting = self.shares.mounting
@@ -80,7 +90,8 @@ class Parts:
         hypervisor = Qemu(wanted.hypervisor, self._cache, "/vm/hypervisor/path")
         accel = choose(hypervisor, image, initramfs.path, self._cache, wanted.accel).accel
         ours, theirs = socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0)
-        self._take(listen(directory).detach(), ours.detach(), self._new(STATUS), -1)
+        control = listen(directory, CONTROL, SOCK_SEQPACKET, CLIENTS)
+        self._take(control.detach(), ours.detach(), self._new(STATUS), -1)
         self._numbers = [MACHINE_FD, CONTROL_FD, PORT_FD, STATUS_FD]
         if self._lifeline >= 0:
             self._numbers.append(len(self.fds) + 3)
@@ -95,15 +106,16 @@ class Parts:
 
         children = []
         share: tuple[Share, ...] = ()
-        if self.shares.argv:
+        if self.shares.mounting is not None:
             listening, connected = _vhost_user(directory)
             number = len(self.fds) + 3
             self.fds.append(listening)
-            plan = jail.program_plan(self.shares.argv, uid=0, gid=0, capabilities=self.shares.capabilities)
+            argv = command(find_virtiofsd(self._cache), JAIL, VIRTIOFSD_FD)
+            plan = jail.program_plan(argv, uid=0, gid=0, capabilities=capability_mask(CAPABILITIES))
             said = len(self.fds) + 3
             self.fds.append(self._new("virtiofsd.log"))
-            children.append(Child("virtiofsd", ((number, 3), (said, 2)), encode(plan)))
-            share = (Share(self.shares.tag, give(connected)),)
+            children.append(Child("virtiofsd", ((number, VIRTIOFSD_FD), (said, 2)), encode(plan)))
+            share = (Share(TAG, give(connected)),)
         spec = MachineSpec(
             memory_bytes=machine_memory_bytes(config),
             kernel=KERNEL,
@@ -115,11 +127,11 @@ class Parts:
             tsc_khz=host_tsc_khz(self._cache),
             parameters=wanted.kernel_parameters,
             shares=share,
-            qmp_fd=give(_listen(directory, QMP)),
+            qmp_fd=give(listen(directory, QMP, SOCK_STREAM, 1).detach()),
             console_fd=give(self._new(CONSOLE)),
         )
         argv = hypervisor.command(spec)
-        plan = jail.program_plan(argv, uid=jail.VMM_UID, gid=jail.VMM_GID, capabilities=0)
+        plan = jail.program_plan(argv, uid=self.ids.spare, gid=self.ids.spare, capabilities=0)
         children.append(Child("hypervisor", tuple(machine), encode(plan)))
         self.fds[MACHINE_FD - 3] = _memory_file(encode_machine(children))
         self._make_jail(image.path, initramfs.path, spec)
@@ -127,9 +139,6 @@ class Parts:
     def _make_jail(self, kernel: str, initrd: str, spec: MachineSpec) -> None:
         stage = self._container.path("root")
         os.mkdir(stage, 0o755)
-        # root of the jail is somebody else here, and has to get to the stage; the files beside it stay closed
-        os.chmod(self._container.runtime.root, 0o711)
-        os.chmod(self._container.directory, 0o711)
         files = tuple(
             Mount(target, "none", source, ("bind", "ro", "nosuid", "nodev", "noexec"))
             for target, source in ((KERNEL, kernel), (INITRD, initrd))
@@ -142,19 +151,12 @@ class Parts:
             jail.Jail(
                 tuple(map(str, self._numbers)),
                 helper_path(),
-                self._mappings(),
+                (self.ids.uid_mappings, self.ids.gid_mappings),
                 spec.memory_bytes,
                 (*files, *self.shares.mounts),
                 kvm=spec.accel == "kvm",
             ),
         )
-
-    def _mappings(self) -> "tuple[tuple[IDMapping, ...], tuple[IDMapping, ...]]":
-        linux = self._config.linux
-        if linux is not None and linux.uid_mappings:
-            return linux.uid_mappings, linux.gid_mappings
-        uids, gids = system_mappings() if host_facts.is_privileged() else id_mappings()
-        return _records(uids), _records(gids)
 
     def _take(self, *fds: int) -> None:
         self.fds += fds
@@ -162,6 +164,15 @@ class Parts:
     def _new(self, name: str) -> int:
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC
         return os.open(self._container.path(name), flags, 0o600)
+
+
+def _ids(linux: "Linux | None", paths: list[str]) -> "JailIds":
+    """The ids of the jail: nobody's where the shared files can be id-mapped."""
+    if not host_facts.is_privileged():
+        uids, gids = id_mappings()
+        return callers_ids(linux, _records(uids), _records(gids))
+    base = nobodys_ids(wanted_ids(linux))
+    return mapped_ids(linux, base) if can_be_mapped(paths) else disk_ids(linux, base)
 
 
 def _records(mappings: "list[dict[str, int]]") -> tuple[IDMapping, ...]:
@@ -177,23 +188,10 @@ def _memory_file(data: bytes) -> int:
     return fd
 
 
-def _listen(directory: str, name: str) -> int:
-    """A listening stream socket of that name."""
-    fd = os.open(directory, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-    made = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0)
-    try:
-        made.bind(f"/proc/self/fd/{fd}/{name}")
-        made.listen(1)
-        return made.detach()
-    finally:
-        made.close()
-        os.close(fd)
-
-
 def _vhost_user(directory: str) -> tuple[int, int]:
     """A listening socket for virtiofsd, and one connected to it for the hypervisor; no name of theirs is left."""
     name = "virtiofsd"
-    listening = _listen(directory, name)
+    listening = listen(directory, name, SOCK_STREAM, 1).detach()
     fd = os.open(directory, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     connected = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0)
     try:

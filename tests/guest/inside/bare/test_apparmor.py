@@ -70,6 +70,53 @@ def test_so_is_a_further_process(boxwright: Runtime, bundle: BundleFactory, prof
     boxwright.wait_stopped("c1")
 
 
+def without_proc(config: Json) -> Json:
+    """With what the image has at /proc."""
+    config["mounts"] = [mount for mount in config["mounts"] if mount["destination"] != "/proc"]
+    config["linux"] |= {"maskedPaths": [], "readonlyPaths": []}
+    config["root"]["readonly"] = False
+    return config
+
+
+def false_proc(path: Path) -> list[Path]:
+    """Files that take a label, where one is written to."""
+    files = [path / who / "attr" / name for who in ("self", "thread-self") for name in ("exec", "apparmor/exec")]
+    for file in files:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.touch(0o666)
+    return files
+
+
+DENIED = "echo > /dev/shm/open && ! echo 2>/dev/null > /dev/shm/secret && echo confined"
+
+
+def test_a_false_procfs_of_the_image_does_not_get_it(boxwright: Runtime, bundle: BundleFactory, profile: str) -> None:
+    path = bundle(without_proc(confined(profile, DENIED)), copy=True)
+    files = false_proc(path / "rootfs/proc")
+    result = boxwright.run("c1", path)
+    assert (result.status, result.stdout) == (0, "confined\n"), result
+    assert [file.read_text() for file in files] == [""] * len(files)
+
+
+def test_a_false_procfs_of_a_joined_box_does_not_get_it(
+    boxwright: Runtime, bundle: BundleFactory, profile: str
+) -> None:
+    path = bundle(without_proc(default_config("/bin/sleep", "300")), copy=True)
+    files = false_proc(path / "rootfs/proc")
+    boxwright.create("c1", path)
+    boxwright.start("c1")
+    config = without_proc(confined(profile, DENIED))
+    config |= {"mounts": [], "root": {"path": "/"}}
+    for namespace in config["linux"]["namespaces"]:
+        if namespace["type"] == "mount":
+            namespace["path"] = f"/proc/{boxwright.state('c1')['pid']}/ns/mnt"
+    result = boxwright.run("c2", bundle(config))
+    assert (result.status, result.stdout) == (0, "confined\n"), result
+    assert [file.read_text() for file in files] == [""] * len(files)
+    boxwright.kill("c1")
+    boxwright.wait_stopped("c1")
+
+
 @pytest.mark.parametrize("verb", ["create", "run"])
 def test_a_profile_that_is_not_loaded_is_an_error(boxwright: Runtime, bundle: BundleFactory, verb: str) -> None:
     path = bundle(confined("boxwright-missing", "echo it runs"))
