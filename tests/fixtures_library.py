@@ -34,9 +34,9 @@ def runtime(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[boxwrig
 
 
 @pytest.fixture
-def where(runtime: boxwright.Runtime, busybox_root: Path) -> Arguments:
+def where(runtime: boxwright.Runtime, busybox_root: Path, request) -> Arguments:
     """The arguments of `run` and `Box` that say where: `boxwright.run([...], **where)`."""
-    return {"rootfs": busybox_root, "runtime": runtime}
+    return {"rootfs": busybox_root, "runtime": runtime, "isolation": os.environ.get("BWKIND", "linux")}
 
 
 def groups_of(container_ids: Sequence[str]) -> list[str]:

@@ -43,6 +43,8 @@ class Exit(NamedTuple):
     user_us: int
     system_us: int
     resident_bytes: int
+    oom_kills: int
+    peak_bytes: int
 
     @property
     def code(self) -> int:
@@ -50,7 +52,7 @@ class Exit(NamedTuple):
 
 
 def read_exit(frame: Frame) -> Exit:
-    return Exit(*struct.unpack("<iQQQ", frame.payload))
+    return Exit(*struct.unpack("<iQQQQQ", frame.payload))
 
 
 def run_payload(flags: int, rows: int = 0, columns: int = 0) -> bytes:

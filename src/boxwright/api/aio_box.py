@@ -1,7 +1,6 @@
 """A box that stays, on asyncio."""
 
 import asyncio
-from _signal import SIGKILL
 
 from boxwright.api.aio_process import Process
 from boxwright.api.aio_running import ask, begin, collect, end_of, kill_program, start

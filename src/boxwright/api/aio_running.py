@@ -208,6 +208,7 @@ async def end_of(box: "BoxDriver", *programs: "Program") -> "Ending":
             program.destroy()
         while (ending := program.reap()) is None:
             await ended(program)
+    assert ending is not None
     return ending
 
 

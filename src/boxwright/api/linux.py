@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 
     from boxwright.api.arguments import StrPath, User
     from boxwright.host.files import Root
-    from boxwright.runtime.context import Runtime
     from boxwright.runtime.create import Creation
     from boxwright.runtime.exec import Joining as RuntimeJoining
     from boxwright.runtime.following import Outcome

@@ -23,6 +23,7 @@ from boxwright.runtime.vm.lost import lost
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
+    from typing import Self
 
     from boxwright.api.arguments import StrPath, User
     from boxwright.boxes.vm.records import FileRecord
@@ -42,7 +43,10 @@ def put(container: "Container", source: "bytes | StrPath", path: str, *, mode: i
         given = _file(b"", [bytes(source)], 0o644 if mode is None else mode)
     else:
         given = _path(b"", os.fspath(source), mode)
-    number = _exchange(container, op, _ended(given), _nothing)
+    try:
+        number = _exchange(container, op, _ended(given), _nothing)
+    except OSError as error:
+        number = error.errno or errno.EIO
     if number:
         raise HostError(f"put `{path}` into the box", number, path=path)
 
@@ -73,9 +77,7 @@ def get_to(container: "Container", path: str, target: str, most_bytes: int | Non
 # --- the guest's side -------------------------------------------------------------------------------------------
 
 
-def _exchange(
-    container: "Container", op: "Op", given: "Iterator[bytes]", take: "Callable[[bytes], object]"
-) -> int:
+def _exchange(container: "Container", op: "Op", given: "Iterator[bytes]", take: "Callable[[bytes], object]") -> int:
     """Perform the operation in the guest; its errno."""
     status = container.status()
     if status != RUNNING:
@@ -151,9 +153,7 @@ def _file(name: bytes, chunks: "Iterable[bytes]", mode: int) -> "Iterator[bytes]
 # --- out of the guest -------------------------------------------------------------------------------------------
 
 
-def _get(
-    container: "Container", path: str, target: "_Target", *, tree: bool, most_bytes: int | None
-) -> None:
+def _get(container: "Container", path: str, target: "_Target", *, tree: bool, most_bytes: int | None) -> None:
     reader = RecordReader()
 
     def take(data: bytes) -> None:
@@ -214,7 +214,7 @@ class _Tree(_Target):
         self._mode = 0
         self._entries = 0
 
-    def __enter__(self) -> "_Tree":
+    def __enter__(self) -> "Self":
         return self
 
     def __exit__(self, kind: "type[BaseException] | None", *_exc: object) -> None:

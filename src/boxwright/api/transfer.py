@@ -12,7 +12,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from boxwright.api.arguments import StrPath, User
-    from boxwright.api.driver import BoxDriver
     from boxwright.host.files import Root
 
 CHUNK_BYTES = 1 << 20

@@ -77,9 +77,9 @@ class Joining:
         """Readable when `step` would not block."""
         return self._helper.socket.fileno()
 
-    def left_s(self) -> None:
-        """There is always something to read in the end: no time limit."""
-        return
+    def left_s(self) -> float | None:
+        """Always None: there will be something to read."""
+        return None
 
     def step(self) -> "Outcome | None":
         """Take one report: the outcome once the program is executed. Raises what the helper reports."""

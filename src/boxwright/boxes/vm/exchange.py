@@ -3,7 +3,7 @@
 from boxwright.boxes.vm import frames
 from boxwright.boxes.vm.frames import Frame
 from boxwright.boxes.vm.remote import RemoteHelper
-from boxwright.errors import GuestError
+from boxwright.errors import BoxwrightError, GuestError
 from boxwright.host.spawn import Report
 from boxwright.plan import ops
 
@@ -33,11 +33,13 @@ class Exchange:
             client.send(frames.credit_frame(frames.WINDOW_BYTES, stream))
 
     def run(self, given: "Iterator[bytes]", take: "Callable[[bytes], object]") -> None:
-        """Send what is `given`, and hand what comes to `take`, until the plan has ended. What they raise is raised once
-        the other side knows that no more will come. Raises GuestError.
+        """Send what is `given`, and hand what comes to `take`, until the plan has ended.
+
+        What `given` raises is raised again once the other side has given up for it. Raises GuestError, ValueError.
         """
         left = memoryview(b"")
-        wanted, failed = True, None
+        wanted = True
+        failed: OSError | BoxwrightError | None = None
         while not (self._reported and self.exit is not None and not self._open):
             self._handle(self._client.receive(), take)
             try:
@@ -45,8 +47,8 @@ class Exchange:
                     left = left or memoryview(next(given, b""))
                     wanted = bool(left)
                     left = self._send(left)
-            except BaseException as error:
-                wanted, failed = False, error
+            except (OSError, BoxwrightError) as error:
+                wanted, left, failed = False, memoryview(b""), error
                 self._client.send(Frame(frames.EOF))
         if failed is not None:
             raise failed

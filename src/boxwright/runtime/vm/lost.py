@@ -53,7 +53,9 @@ def ending_of(line: bytes) -> Ending | None:
     words = line.decode("utf-8", "replace").strip().split(" ", 1 + _NUMBERS)
     if len(words) <= _NUMBERS or not all(word.isdigit() for word in words[1 : 1 + _NUMBERS]):
         return None
-    return Ending(words[0], *map(int, words[1 : 1 + _NUMBERS]), printable("".join(words[1 + _NUMBERS :])))
+    status, user_us, system_us, resident_bytes, oom_kills, peak_bytes = map(int, words[1 : 1 + _NUMBERS])
+    detail = printable("".join(words[1 + _NUMBERS :]))
+    return Ending(words[0], status, user_us, system_us, resident_bytes, oom_kills, peak_bytes, detail)
 
 
 def lost(container: "Container", error: GuestError) -> GuestError:
