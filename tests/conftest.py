@@ -10,6 +10,7 @@ pytest_plugins = [
     "fixtures_runtime",
     "fixtures_probe",
     "fixtures_library",
+    "fixtures_vm",
     "leaks",
     "spec_table",
 ]

@@ -84,7 +84,7 @@ def driver_for(options: BoxOptions, runtime: "Runtime | None", *, idle: bool) ->
     sweep(runtime)
     creation = prepare(options, runtime)
     creation.idle = idle
-    if creation.in_machine:
+    if creation.box == "vm":
         from boxwright.api.machine import MachineBox
 
         return MachineBox(creation)

@@ -119,10 +119,9 @@ class _InGuest(Program):
         if told.reason == "exited":
             user_s, system_s = told.user_us / 1e6, told.system_us / 1e6
             return Ending(told.status, user_s, system_s, here.wall_s, told.resident_bytes)
-        if told.reason == "stopped":
-            return Ending(SIGKILL, here.user_s, here.system_s, here.wall_s, here.memory_peak_bytes)
-        self.fault = lost(self._container, GuestError("the machine is gone"))
-        return here
+        if told.reason != "stopped":
+            self.fault = lost(self._container, GuestError("the machine is gone"))
+        return Ending(SIGKILL, here.user_s, here.system_s, here.wall_s, here.memory_peak_bytes)
 
     def _told(self) -> "GuestEnding | None":
         """What was written down of its end; None where what stands for it was killed."""
@@ -159,7 +158,12 @@ class _Further(_InGuest):
 
     def _told(self) -> "GuestEnding | None":
         self._channel.close()
-        return ending_of(os.pread(self._status, _ENDING_BYTES, 0))
+        told = ending_of(os.pread(self._status, _ENDING_BYTES, 0))
+        if told is not None and told.reason != "exited":
+            machine = ending(self._container)
+            lost_by_itself = machine is not None and machine.reason not in {"exited", "stopped"}
+            return told if lost_by_itself else told.replace(reason="stopped")
+        return told
 
     def signal(self, number: int) -> bool:
         """Send a signal; False if it has ended."""

@@ -34,6 +34,9 @@ if TYPE_CHECKING:
 _OUTSIDE = "boxwright.json"
 
 
+_ANOTHER_KERNEL = "CRIU knows the processes of this kernel, and the container's are another's"
+
+
 def checkpoint(runtime: "Runtime", container_id: str, options: "CheckpointOptions") -> None:
     """Dump a running container. It is deleted then, unless it is left running.
 
@@ -44,6 +47,8 @@ def checkpoint(runtime: "Runtime", container_id: str, options: "CheckpointOption
         status = container.status()
         if status not in {RUNNING, PAUSED}:
             raise StateError(container_id, status, RUNNING)
+        if container.in_machine:
+            raise UnsupportedError("checkpoint", "vm", _ANOTHER_KERNEL)
         config = container.config()
         _refuse_terminal(config)
         criu.check(options.criu.program)
@@ -122,10 +127,12 @@ def restore(runtime: "Runtime", container_id: str, options: "RestoreOptions") ->
     Returns its exit status, 0 at once if `options.detach`. It runs at once: there is no `start`. Raises as `create`
     and `checkpoint`, and leaves nothing behind then.
     """
-    outside = _kept(options.criu.image_path)
     create_options = CreateOptions(options.bundle, pid_file=options.pid_file, no_pivot=options.no_pivot)
     with creation_for(runtime, container_id, create_options) as creation:
         try:
+            if creation.box == "vm":
+                raise UnsupportedError("restore", "vm", _ANOTHER_KERNEL)
+            outside = _kept(options.criu.image_path)
             _refuse_restore(creation.config)
             criu.check(options.criu.program)
             _restore(creation, options, outside)

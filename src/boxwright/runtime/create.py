@@ -77,7 +77,7 @@ def creation_for(
 class Creation:
     """One create or run under way. What it made is undone if it fails."""
 
-    in_machine = False
+    box = "linux"
 
     def __init__(
         self, runtime: "Runtime", container_id: str, options: "CreateOptions", document: bytes, config: "Config"

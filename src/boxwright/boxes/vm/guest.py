@@ -49,10 +49,10 @@ def _refuse_linux(linux: "Linux") -> None:
     if linux.mount_label:
         raise UnsupportedError(linux.at("mountLabel"), BOX, "the policy is the host kernel's")
     if linux.resources is not None:
-        _refuse_resources(linux.resources)
+        refuse_resources(linux.resources)
 
 
-def _refuse_resources(resources: "Resources") -> None:
+def refuse_resources(resources: "Resources") -> None:
     for field, name in (("network", "network"), ("rdma", "rdma"), ("hugepage_limits", "hugepageLimits")):
         if getattr(resources, field):
             raise UnsupportedError(resources.at(name), BOX, _OF_THE_HOST)
@@ -77,7 +77,7 @@ def _linux(linux: "Linux") -> "Linux":
         uid_mappings=(),
         gid_mappings=(),
         cgroups_path=GROUP,
-        resources=linux.resources and _resources(linux.resources),
+        resources=linux.resources and guest_resources(linux.resources),
     )
 
 
@@ -86,7 +86,8 @@ def _is_guests(namespace: "Namespace") -> bool:
     return namespace.type != "user" and not (namespace.type == "network" and namespace.path)
 
 
-def _resources(resources: "Resources") -> "Resources":
+def guest_resources(resources: "Resources") -> "Resources":
+    """What the guest limits: not the disks nor which CPUs of the host are used, which the jail does."""
     return resources.replace(block_io=None, cpu=resources.cpu and _cpu(resources.cpu))
 
 

@@ -42,7 +42,7 @@ JAIL = "jail.json"
 class MachineCreation(Creation):
     """One create or run of a container in a virtual machine. `config` is the jail's from `begin` on."""
 
-    in_machine = True
+    box = "vm"
 
     def __init__(
         self, runtime: "Runtime", container_id: str, options: "CreateOptions", document: bytes, config: "Config"

@@ -17,6 +17,7 @@ from boxwright.runtime.documents import filter_program
 from boxwright.runtime.exec import join
 from boxwright.runtime.following import Follower
 from boxwright.runtime.vm.create import JAIL
+from boxwright.runtime.vm.inside import refuse_paused
 from boxwright.runtime.vm.lost import lost
 from boxwright.spec.decode import decode
 from boxwright.spec.types import Capabilities, Process
@@ -47,6 +48,7 @@ class MachineJoining:
             raise UnsupportedError("preserved descriptors", "vm", "a descriptor cannot be handed to another kernel")
         if options.cgroup:
             raise UnsupportedError("exec --cgroup", "vm", "the guest has one group for the container")
+        refuse_paused(container)
         self._container = container
         self._options = options
         self._stdio = stdio

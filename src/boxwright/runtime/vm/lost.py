@@ -69,11 +69,16 @@ def lost(container: "Container", error: GuestError) -> GuestError:
 
 def last_lines(container: "Container") -> list[str]:
     """The end of what the guest's kernel wrote to its console."""
+    return console_lines(container, _TAIL_BYTES)[-_LINES:]
+
+
+def console_lines(container: "Container", most_bytes: int) -> list[str]:
+    """The lines in the last `most_bytes` of the guest's console."""
     try:
         with open(container.path(CONSOLE), "rb") as file:
             size = os.fstat(file.fileno()).st_size
-            file.seek(max(0, size - _TAIL_BYTES))
-            text = file.read().decode("utf-8", "replace")
+            file.seek(max(0, size - most_bytes))
+            text = file.read(most_bytes).decode("utf-8", "replace")
     except FileNotFoundError:
         return []
-    return [printable(line) for line in text.splitlines() if line.strip()][-_LINES:]
+    return [printable(line) for line in text.splitlines() if line.strip()]
