@@ -18,6 +18,7 @@ from boxwright.runtime.exec import check_state
 from boxwright.runtime.options import ExecOptions
 from boxwright.runtime.vm.create import MachineCreation
 from boxwright.runtime.vm.exec import MachineJoining
+from boxwright.runtime.vm.inside import refuse_paused
 from boxwright.runtime.vm.lost import ending, ending_of, lost
 
 TYPE_CHECKING = False
@@ -78,7 +79,11 @@ class MachineBox(LinuxBox):
         return int(self._read("memory.peak") or 0)
 
     def _read(self, name: str) -> str:
-        """A file of the container's group in the guest; empty where that is gone, does not answer, or has none."""
+        """A file of the container's group in the guest; empty where that is gone, does not answer, or has none.
+
+        Raises StateError if the machine is paused.
+        """
+        refuse_paused(self._container)
         try:
             with Client(self._container.directory) as client:
                 client.greet(ANSWER_S)
