@@ -63,7 +63,7 @@ class Parts:
         self._cache = Cache()
         wanted = sources(config, self.root_path, bundle)
         refuse_kinds(modes_of(source.path for source in wanted), wanted)
-        self.ids = _ids(config.linux, [source.path for source in wanted])
+        self.ids = jail_ids(config.linux, [source.path for source in wanted])
         self.shares = make_shares(config, self.root_path, bundle, self.ids, overlay=overlay)
         self.guest = self.shares.config
         self.guest_path = self.shares.root
@@ -143,9 +143,7 @@ class Parts:
             Mount(target, "none", source, ("bind", "ro", "nosuid", "nodev", "noexec"))
             for target, source in ((KERNEL, kernel), (INITRD, initrd))
         )
-        links = tuple((name, os.readlink(f"/{name}")) for name in jail.SYSTEM if os.path.islink(f"/{name}"))
-        binds = tuple(name for name in jail.SYSTEM if os.path.isdir(f"/{name}") and not os.path.islink(f"/{name}"))
-        self.root = jail.jail_root(stage, links, binds)
+        self.root = jail.jail_root(stage, *system_directories())
         self.jail = jail.jail_config(
             self._config,
             jail.Jail(
@@ -166,7 +164,14 @@ class Parts:
         return os.open(self._container.path(name), flags, 0o600)
 
 
-def _ids(linux: "Linux | None", paths: list[str]) -> "JailIds":
+def system_directories() -> tuple[tuple[tuple[str, str], ...], tuple[str, ...]]:
+    """What the jail has of the host's programs: names that are links, with where they lead, and directories."""
+    links = tuple((name, os.readlink(f"/{name}")) for name in jail.SYSTEM if os.path.islink(f"/{name}"))
+    binds = tuple(name for name in jail.SYSTEM if os.path.isdir(f"/{name}") and not os.path.islink(f"/{name}"))
+    return links, binds
+
+
+def jail_ids(linux: "Linux | None", paths: list[str]) -> "JailIds":
     """The ids of the jail: nobody's where the shared files can be id-mapped."""
     if not host_facts.is_privileged():
         uids, gids = id_mappings()
