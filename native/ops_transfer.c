@@ -3,6 +3,8 @@
  * A program that lives in the root can swap names and links at any time. So nothing is looked at by name and then used
  * by name: what is opened is held by its descriptor, and judged by that.
  */
+#include <sys/prctl.h>
+
 #include "report.h"
 #include "resolve.h"
 
@@ -81,6 +83,7 @@ struct taking {
     int directories[DEEPEST + 1];
     int depth;
     int file; /* -1: none */
+    int result;
     mode_t mode;
     char name[NAME_BYTES], draft[DRAFT_BYTES];
 };
@@ -305,23 +308,51 @@ static int take_records(struct taking *taking, const struct text *top)
     return rc;
 }
 
+static void be_killed_first(void)
+{
+    static const char most[] = "1000";
+    _cleanup_close_ int score = sys_openat(AT_FDCWD, "/proc/self/oom_score_adj", O_WRONLY);
+    (void)sys_prctl(PR_SET_PDEATHSIG, SIGKILL);
+    if (score >= 0)
+        (void)sys(write, score, most, sizeof most - 1);
+}
+
+/* What is taken is counted to who takes it. Where memory runs out a child of ours is killed for it, and what it held
+ * is given back: our descriptors are its. */
+static int take_in_child(struct taking *taking, const struct text *top)
+{
+    struct clone3_args args = {.flags = CLONE_FILES, .exit_signal = SIGCHLD};
+    int status = 0;
+    pid_t pid = (pid_t)sys_clone3(&args);
+    if (pid < 0)
+        return pid;
+    if (pid == 0) {
+        be_killed_first();
+        taking->result = take_records(taking, top);
+        sys_exit(0);
+    }
+    while (sys(wait4, pid, &status, 0, NULL) == -EINTR)
+        continue;
+    if (taking->file >= 0)
+        remove_draft(taking);
+    return status ? -ENOMEM : taking->result;
+}
+
 int do_TakeFiles(struct actor *me, const struct TakeFiles *op)
 {
-    static struct taking taking = {.file = -1};
     int root = slot_fd(me, op->root);
     if (root < 0)
         return root;
     if (op->uid < 0 || op->gid < 0 || !is_id(op->uid) || !is_id(op->gid))
         return -EINVAL;
-    taking.owner = (struct owner){(uid_t)op->uid, (gid_t)op->gid};
-    int top = open_directory(root, &op->directory, &taking.owner);
-    if (top < 0)
-        return top;
-    taking.directories[0] = top;
-    int rc = take_records(&taking, &op->name);
-    if (taking.file >= 0)
-        remove_draft(&taking);
-    return rc;
+    long at = sys(mmap, NULL, sizeof(struct taking), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    if (at < 0 && at > -4096)
+        return (int)at;
+    struct taking *taking = (struct taking *)at;
+    taking->file = -1;
+    taking->owner = (struct owner){(uid_t)op->uid, (gid_t)op->gid};
+    taking->directories[0] = open_directory(root, &op->directory, &taking->owner);
+    return taking->directories[0] < 0 ? taking->directories[0] : take_in_child(taking, &op->name);
 }
 
 /* --- out of the root --- */

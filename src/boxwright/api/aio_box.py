@@ -25,7 +25,8 @@ class Box(BaseBox):
         async with boxwright.aio.Box(rootfs="/srv/root") as box:
             print((await box.exec(["uname", "-n"])).stdout)
 
-    `kill`, `pause`, `resume`, `update`, `stats`, `state` are not awaited: they are done at once.
+    `kill`, `pause`, `resume`, `update`, `stats`, `state` are not awaited: they are done at once, or within the
+    milliseconds that a guest takes to answer.
     """
 
     async def open(self) -> "Self":

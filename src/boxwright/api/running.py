@@ -54,13 +54,17 @@ def run(
     After `timeout_s` seconds (from the program's start) the box is killed, and what it wrote until then is in the
     result, whose `reason` is `timeout`. A program that fails is no exception: see `Result`.
 
+    `isolation` is `linux`, or `vm` for a kernel of its own in a virtual machine. That takes seconds to boot, which are
+    not in `timeout_s`, and `Usage` is what the guest's kernel has counted for the container.
+
     With `die_with_parent` the program dies with the calling thread, and the next process that makes a box removes what
     was left of this one; a program can shake this off (prctl(2), PR_SET_PDEATHSIG), and is found by that next process
     then.
 
     Safe to call from any number of threads. An exception that comes while it waits, KeyboardInterrupt too, kills and
     removes the box. Raises UsageError for arguments that make no box, ConfigError and UnsupportedError for a
-    configuration that is wrong or cannot be honoured, HostError where the kernel refuses, HookError.
+    configuration that is wrong or cannot be honoured, HostError where the kernel refuses, HookError, and GuestError
+    where a virtual machine does not boot or breaks off.
     """
     limits = limits or Limits()
     options = options_for(

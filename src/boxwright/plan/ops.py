@@ -759,7 +759,7 @@ class TakeFiles(Op):
     with 0755, as far as it is missing. `name` is what the first record is called there. What is made belongs to `uid`
     and `gid`. A file or link is made under another name and renamed into place; a directory that is there is kept, a
     link in its place is ELOOP. `boxes/vm/records.py` says what the records are. ECANCELED if the
-    stream ends before its last record.
+    stream ends before its last record; ENOMEM if the kernel has killed who read it, for want of memory.
     """
 
     CODE = 81
