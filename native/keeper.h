@@ -64,6 +64,7 @@ struct keeper {
     int64_t deadline_ms; /* 0: none */
     enum reason deadline_reason;
     const char *deadline_detail;
+    const char *lost_child; /* which one that was vital has ended, NULL: none */
     struct pollfd *events;
     uint8_t *client_memory;
     uint8_t *packet; /* a whole frame */
@@ -75,6 +76,9 @@ _Noreturn void end_machine(struct keeper *me, enum reason reason, const char *de
 
 /* End at that time, if nothing comes before it. */
 void end_after(struct keeper *me, int64_t milliseconds, enum reason reason, const char *detail);
+
+/* A vital child has ended, or the port has. */
+void lose_guest(struct keeper *me);
 
 /* --- children (keeper_children.c) --- */
 
@@ -111,6 +115,9 @@ void flush_client(struct keeper *me, struct client *client);
 
 /* Give up everything but the system calls of the loop. */
 void lock_down(void);
+
+/* Which user and group lock_down() is to leave a root for: an id that no file has, and nobody on the host. */
+void lock_down_as(uint32_t id);
 
 /* A signalfd of every signal; they are blocked from then on. */
 int catch_signals(void);

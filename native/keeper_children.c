@@ -236,16 +236,13 @@ static void note_end(struct keeper *me, pid_t pid, int status)
         if (!child->is_vital)
             continue;
         /* The others end when one has, and what made it end is told by the first that did not end well. */
-        if (me->deadline_ms && (status == 0 || me->lost_status != 0))
+        if (me->lost_child && (status == 0 || me->lost_status != 0))
             continue;
         me->lost_status = status;
         char *detail = begin_detail(child->name);
         add_number(detail, " status ", status);
-        /* What it has sent may still be there to be read. */
-        enum { GRACE_MS = 50 };
-        if (me->deadline_ms && me->deadline_reason == GUEST_LOST)
-            me->deadline_detail = detail;
-        end_after(me, GRACE_MS, GUEST_LOST, detail);
+        me->lost_child = detail;
+        lose_guest(me);
     }
 }
 

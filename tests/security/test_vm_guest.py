@@ -15,11 +15,13 @@ from hypothesis import strategies as st
 from helper_harness import NATIVE
 from lacks import find_program, need
 from vm_harness import (
+    ANSWER,
     CLOSE,
     CONTENT,
     CREDIT,
     DATA,
     DONE,
+    EOF,
     EXIT,
     GUEST_CREDIT,
     GUEST_DATA,
@@ -34,9 +36,11 @@ from vm_harness import (
     REPORTED,
     RUN,
     SIGNAL,
+    START,
     STDIN,
     STOP,
     WINDOW_BYTES,
+    WINSIZE,
     Frame,
     Keeper,
     run_payload,
@@ -353,6 +357,40 @@ def test_whatever_a_guest_says_the_keeper_goes_on_or_ends_with_a_reason(tmp_path
         status = keeper.wait()
         assert keeper.status[0] in {"protocol", "guest", "exited", "stopped"}, status
         assert 0 <= status <= 255  # by itself, not by a signal
+
+
+TO_GUEST = st.integers(PLAN, 15).filter(lambda kind: kind not in {SIGNAL, STOP})
+CLIENT_LENGTHS = {RUN: 8, CREDIT: 4, WINSIZE: 4, ANSWER: 8, EOF: 0, START: 0}
+
+
+@st.composite
+def likely_packets(draw):
+    kind = draw(TO_GUEST)
+    length = CLIENT_LENGTHS.get(kind, draw(st.integers(1, 300)))
+    payload = draw(st.binary(min_size=length, max_size=length))
+    return Frame(kind, payload, draw(st.sampled_from((0, 0, 0, 1))), draw(st.integers(0, 2))).encode()
+
+
+PACKETS = st.lists(st.one_of(likely_packets(), likely_packets(), st.binary(min_size=1, max_size=40)), max_size=20)
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(connections=st.lists(PACKETS, max_size=5))
+def test_whatever_clients_say_the_machine_and_the_others_go_on(tmp_path, connections):
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(tmp_path / "control")
+    with Keeper(tmp_path, guest=True, stdout=subprocess.DEVNULL) as keeper:
+        running(keeper)
+        for packets in connections:
+            client = keeper.connect()
+            with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+                for packet in packets:
+                    client.socket.send(packet)
+        other = keeper.connect()
+        other.send(READ, b"/proc/last")
+        while keeper.guest.until(READ).payload != b"/proc/last":
+            continue
+        assert keeper.process.poll() is None
 
 
 def test_the_frame_readers_survive_the_fuzzer_under_sanitizers(tmp_path):

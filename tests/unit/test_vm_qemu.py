@@ -15,6 +15,7 @@ from boxwright.boxes.vm.machine import (
     Child,
     Disk,
     MachineSpec,
+    MemoryFile,
     Network,
     Share,
     encode_machine,
@@ -54,6 +55,19 @@ def test_the_whole_command_of_a_plain_machine() -> None:
         " -device virtio-serial-device,max_ports=2 -chardev socket,id=port,fd=7"
         " -device virtserialport,chardev=port,name=boxwright"
     )
+
+
+def test_a_machine_that_waits_for_a_saved_one_boots_nothing() -> None:
+    words = argv(memory_file=MemoryFile("/m,1", shared=True), incoming=True, orders_fd=9)
+    assert not {"-kernel", "-initrd", "-append"} & set(words)
+    assert values(words, "-incoming") == ["defer"]
+    assert values(words, "-object") == ["memory-backend-file,mem-path=/m,,1,share=on,id=m0,size=256M"]
+    assert "socket,id=orders,fd=9" in values(words, "-chardev")
+    assert "chardev=orders,mode=control" in values(words, "-mon")
+    readonly = argv(memory_file=MemoryFile("/m", readonly=True), incoming=True)
+    assert values(readonly, "-object") == [
+        "memory-backend-file,mem-path=/m,share=off,readonly=on,rom=off,id=m0,size=256M"
+    ]
 
 
 def test_the_filter_of_the_hypervisor_is_always_on() -> None:

@@ -137,7 +137,7 @@ def test_what_only_begins_like_the_kernels_files_is_shared() -> None:
 @pytest.mark.parametrize("source", ["/dev", "/dev/shm", "//dev/./kvm"])
 def test_devices_and_shared_memory_of_the_host_are_refused(source: str) -> None:
     with pytest.raises(UnsupportedError, match="not the guest's") as caught:
-        sources(config(DEV, bind(source, "bind")), "/root", "/bundle")
+        sources(config(DEV, bind(source, "bind")), "/root", "/bundle", overlay=False)
     assert caught.value.property == "/mounts/1/source"
 
 
@@ -155,14 +155,14 @@ def test_what_nothing_propagates_to_may_be_shared(option: str) -> None:
 
 @pytest.mark.parametrize("kind", [stat.S_IFSOCK, stat.S_IFIFO, stat.S_IFCHR, stat.S_IFBLK])
 def test_what_connects_to_the_hosts_kernel_is_refused_by_its_line(kind: int) -> None:
-    wanted = sources(config(DEV, bind("/run/some", "bind")), "/root", "/bundle")
+    wanted = sources(config(DEV, bind("/run/some", "bind")), "/root", "/bundle", overlay=False)
     with pytest.raises(UnsupportedError, match="`/run/some`") as caught:
         refuse_kinds({"/root": stat.S_IFDIR, "/run/some": kind | 0o600}, wanted)
     assert caught.value.property == "/mounts/1/source"
 
 
 def test_files_directories_and_what_is_not_there_are_not_refused() -> None:
-    wanted = sources(config(DEV, bind("/a", "bind"), bind("/b", "bind"), bind("/c", "bind")), "/root", "/bundle")
+    wanted = sources(config(DEV, bind("/a", "bind"), bind("/b", "bind"), bind("/c", "bind")), "/root", "/bundle", overlay=False)
     refuse_kinds({"/a": stat.S_IFREG | 0o644, "/b": stat.S_IFDIR | 0o755}, wanted)
     assert [source.path for source in wanted] == ["/root", "/a", "/b", "/c"]
 

@@ -115,9 +115,10 @@ def _begin_proxy(container: Container, options: "ExecOptions", pidfd: int, stdio
     from boxwright.runtime.vm.exec import begin_in_guest, jail_filter, jail_of, proxy
 
     with begin_in_guest(container, options) as client:
-        options = options.replace(process=proxy(options.process), preserve_fds=1)
+        jailed = jail_of(container)
+        options = options.replace(process=proxy(options.process, jailed), preserve_fds=1)
         stdio = (*(stdio or (0, 1, 2)), client.fileno())
-        return _begin(container, options, pidfd, stdio, jail_of(container), jail_filter(container))
+        return _begin(container, options, pidfd, stdio, jailed, jail_filter(container))
 
 
 def _begin(

@@ -53,10 +53,13 @@ _CONFINED = ("nosuid", "nodev", "noexec", "rnosuid", "rnodev", "rnoexec")
 
 
 class Source(Record):
-    """A path of the host that is to be shared, and the pointer of the line that asks for it."""
+    """A path of the host that is to be shared, with what is `mounted` below it or without, and the pointer of the
+    line that asks for it.
+    """
 
     path: str
     pointer: str
+    mounted: bool = True
 
 
 class Shares(Record):
@@ -81,16 +84,18 @@ class RootMount(Mount):
         return "/root/path"
 
 
-def sources(config: Config, root_path: str, bundle: str) -> tuple[Source, ...]:
-    """What will be shared: the root if there is a `root_path`, and the sources of bind mounts.
+def sources(config: Config, root_path: str, bundle: str, *, overlay: bool) -> tuple[Source, ...]:
+    """What will be shared: the root if there is a `root_path` (covered by an `overlay` or not), and the sources of bind
+    mounts.
 
     Raises UnsupportedError for mounts that cannot be what they ask for across two kernels.
     """
-    found = [Source(root_path, "/root/path")] if root_path else []
+    found = [Source(root_path, "/root/path", not overlay)] if root_path else []
     for mount in config.mounts:
         if _is_shared(mount):
-            _refuse(mount, fold(mount.options))
-            found.append(Source(_path(mount, bundle), mount.at("source")))
+            options = fold(mount.options)
+            _refuse(mount, options)
+            found.append(Source(_path(mount, bundle), mount.at("source"), options.bind == 2))
     return tuple(found)
 
 

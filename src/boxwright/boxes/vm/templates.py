@@ -67,7 +67,7 @@ def take(hypervisor: "Hypervisor", spec: MachineSpec, boot: tuple[str, str], cac
         flock(lock, LOCK_EX)
         found = _open(cache, name)
         if found is None:
-            _remove_old(cache)
+            remove_old(cache)
             _make(hypervisor, spec, boot, cache, name)
             found = _open(cache, name)
     finally:
@@ -126,7 +126,7 @@ def _open(cache: Cache, name: str) -> Template | None:
     return Template(memory, devices)
 
 
-def _remove_old(cache: Cache) -> None:
+def remove_old(cache: Cache) -> None:
     """Make room for one more: drafts of who was killed, then what was not used for the longest time."""
     import shutil
 

@@ -17,7 +17,7 @@ from boxwright.runtime.vm.create import JAIL
 from boxwright.runtime.vm.inside import refuse_paused
 from boxwright.runtime.vm.lost import lost
 from boxwright.spec.decode import decode
-from boxwright.spec.types import Capabilities, Process
+from boxwright.spec.types import Capabilities, Process, User
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -76,11 +76,14 @@ def jail_filter(container: "Container") -> bytes:
     return default_program(jail.CAPABILITIES, container.runtime.cache)
 
 
-def proxy(process: Process) -> Process:
-    """The process in the jail that stands for one of the guest."""
+def proxy(process: Process, jailed: "Config") -> Process:
+    """The process in the jail that stands for one of the guest; as who the keeper of the machine is."""
+    words = jailed.process.args if jailed.process else ()
+    own_id = int(words[2]) if words[1:2] == ("--as",) else 0
     return Process(
         cwd="/",
         args=(jail.HELPER, "--proxy", str(CONNECTION)),
+        user=User(own_id, own_id),
         terminal=process.terminal,
         console_size=process.console_size,
         capabilities=Capabilities(bounding=()),

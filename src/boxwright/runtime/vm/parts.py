@@ -62,9 +62,9 @@ class Parts:
         self._cache = Cache()
         self.image = self._find_image(bundle, overlay=overlay)
         shared_root = "" if self.image else self.root_path
-        wanted = sources(config, shared_root, bundle)
+        wanted = sources(config, shared_root, bundle, overlay=overlay)
         refuse_kinds(modes_of(source.path for source in wanted), wanted)
-        self.ids = _ids(config.linux, [source.path for source in wanted])
+        self.ids = _ids(config.linux, [(source.path, source.mounted) for source in wanted])
         self.branches = self._branches(shared_root) if overlay else None
         self.shares = make_shares(config, shared_root, bundle, self.ids, overlay=overlay, branches=self.branches)
         self.guest = self.shares.config
@@ -116,7 +116,7 @@ class Parts:
 
     def _find_image(self, bundle: str, *, overlay: bool) -> str:
         """An image of the root, where nothing written to it is to stay and no file of the host is shared beside it."""
-        if not overlay or self.root_path == "/" or sources(self._config, "", bundle):
+        if not overlay or self.root_path == "/" or sources(self._config, "", bundle, overlay=overlay):
             return ""
         if not owners_agree(self._config.linux, privileged=host_facts.is_privileged()):
             return ""
@@ -216,6 +216,7 @@ class Parts:
                 (str(MACHINE_FD), *map(str, numbers)),
                 helper_path(),
                 (self.ids.uid_mappings, self.ids.gid_mappings),
+                self.ids.spare + 1 if self.ids.spare else 0,
                 spec.memory_bytes,
                 (*files, *self.shares.mounts),
                 kvm=spec.accel == "kvm",
@@ -230,7 +231,7 @@ class Parts:
         return os.open(self._container.path(name), flags, 0o600)
 
 
-def _ids(linux: "Linux | None", paths: list[str]) -> "JailIds":
+def _ids(linux: "Linux | None", paths: list[tuple[str, bool]]) -> "JailIds":
     """The ids of the jail: nobody's where the shared files can be id-mapped."""
     if not host_facts.is_privileged():
         uids, gids = id_mappings()

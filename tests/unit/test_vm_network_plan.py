@@ -32,7 +32,7 @@ def test_the_namespace_says_which_device_the_machine_has():
 
 @pytest.mark.parametrize("namespaces", [(), (Namespace("network"),), (Namespace("network", "/run/netns/x"),)])
 def test_the_jail_is_in_a_network_namespace_of_its_own(namespaces):
-    jail = jail_config(config_of(*namespaces), Jail((), "/helper", ((), ()), 1 << 28))
+    jail = jail_config(config_of(*namespaces), Jail((), "/helper", ((), ()), 0, 1 << 28))
     assert jail.linux is not None
     assert [n.path for n in jail.linux.namespaces if n.type == "network"] == [None]
 
