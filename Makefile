@@ -10,7 +10,7 @@ LAUNCHER := native/build/launcher
 LIBDIR = $(PREFIX)/lib/boxwright
 PYTEST := $(BIN)/python -m pytest
 # `guest` has an emulator, for tests in a machine with another kernel; TEST_PACKAGES= installs nothing
-TEST_PACKAGES ?= run test peers guest
+TEST_PACKAGES ?= run test peers guest vm
 
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 export PIP_ROOT_USER_ACTION = ignore
@@ -42,6 +42,7 @@ $(BIN)/boxwright: $(VENV)/.done tools/make-launcher tools/base-python tools/froz
 	@$(MAKE) --no-print-directory launcher
 	@site=$$($(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))') && \
 		"$$(tools/base-python)" tools/make-launcher --freeze $(LAUNCHER) $(BIN)/boxwright-unfrozen $@ src "$$site"
+	@ln -sf boxwright $(BIN)/boxwright-vm
 
 # Without it the command starts slower, and nothing else changes.
 .PHONY: launcher
@@ -58,7 +59,7 @@ helper:
 
 .PHONY: run
 run: venv helper
-	@tools/install-packages run
+	@tools/install-packages run vm
 	$(BIN)/boxwright run -- python3 -c "import os, platform; print(os.getpid(), platform.node(), os.listdir('/')[:5])"
 
 # DESTDIR is for packagers: the command is written for PREFIX. It holds nothing loaded then, as nothing is there to load.
@@ -73,6 +74,7 @@ install: helper launcher
 		"$$base" -m compileall -q -s '$(DESTDIR)' '$(DESTDIR)$(LIBDIR)' && \
 		"$$base" tools/make-launcher $(FREEZE) '$(DESTDIR)$(PREFIX)/bin/boxwright' '$(LIBDIR)' \
 			$$("$$base" -c 'import site; print(*site.getsitepackages())')
+	ln -sf boxwright '$(DESTDIR)$(PREFIX)/bin/boxwright-vm'
 
 # ── testing ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 

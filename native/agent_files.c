@@ -36,19 +36,89 @@ static int open_readable(const struct frame *frame)
     return -EACCES;
 }
 
+struct entry {
+    uint64_t inode, offset;
+    uint16_t length;
+    uint8_t type;
+    char name[];
+};
+
+/* The next directories below a directory, a name and a newline each; 0 at its end. */
+static long read_names(int directory, char *out)
+{
+    enum { DIRECTORY_TYPE = 4 };
+    char listing[2048] __attribute__((aligned(8))); /* fits a piece: an entry is longer than its line */
+    long got, filled = 0;
+    while (filled == 0 && (got = sys(getdents64, directory, listing, sizeof listing)) != 0) {
+        if (got < 0)
+            return got;
+        for (long at = 0; at < got;) {
+            const struct entry *entry = (const struct entry *)(void *)(listing + at);
+            at += entry->length;
+            if (entry->type != DIRECTORY_TYPE || entry->name[0] == '.')
+                continue;
+            size_t length = strlen(entry->name);
+            memcpy(out + filled, entry->name, length);
+            out[filled + (long)length] = '\n';
+            filled += (long)length + 1;
+        }
+    }
+    return filled;
+}
+
 void answer_read(struct agent *me, const struct frame *frame)
 {
     static char piece[FRAME_PAYLOAD_MAX];
     uint32_t number = frame->channel;
     _cleanup_close_ int fd = open_readable(frame);
     long got = fd < 0 ? fd : 1;
+    bool names = false;
     for (size_t total = 0; got > 0 && total < FRAME_CONTENT_MAX; total += (size_t)got) {
         size_t left = FRAME_CONTENT_MAX - total;
-        got = sys(read, fd, piece, left < sizeof piece ? left : sizeof piece);
+        got = names ? -EISDIR : sys(read, fd, piece, left < sizeof piece ? left : sizeof piece);
+        if (got == -EISDIR) {
+            names = true;
+            got = read_names(fd, piece);
+        }
         if (got > 0)
             send_frame(me, number, FRAME_CONTENT, 0, piece, (size_t)got);
     }
     send_done(me, number, got < 0 ? (int)-got : 0);
+}
+
+/* --- what the container has taken --- */
+
+static void read_group_file(const char *path, char *text, size_t size)
+{
+    _cleanup_close_ int fd = sys_openat(AT_FDCWD, path, O_RDONLY);
+    long got = fd < 0 ? 0 : sys(read, fd, text, size - 1);
+    text[got > 0 ? got : 0] = 0;
+}
+
+static uint64_t parse_number(const char *text)
+{
+    uint64_t number = 0;
+    for (; *text >= '0' && *text <= '9'; text++)
+        number = number * 10 + (uint64_t)(*text - '0');
+    return number;
+}
+
+uint64_t count_oom_kills(void)
+{
+    static const char key[] = "oom_kill ";
+    char text[TEXT_FILE_BYTES];
+    read_group_file(GROUP "/memory.events", text, sizeof text);
+    for (const char *line = text; *line; line += strcspn(line, "\n"), line += *line != 0)
+        if (strncmp(line, key, sizeof key - 1) == 0)
+            return parse_number(line + sizeof key - 1);
+    return 0;
+}
+
+uint64_t memory_peak_bytes(void)
+{
+    char text[TEXT_FILE_BYTES];
+    read_group_file(GROUP "/memory.peak", text, sizeof text);
+    return parse_number(text);
 }
 
 /* --- SEED --- */
@@ -97,13 +167,6 @@ static int signal_processes(int group, int number)
         }
     return got < 0 ? (int)got : (int)rc;
 }
-
-struct entry {
-    uint64_t inode, offset;
-    uint16_t length;
-    uint8_t type;
-    char name[];
-};
 
 static int signal_below(int group, int number, int depth)
 {

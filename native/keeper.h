@@ -12,6 +12,7 @@ enum {
     CONTROL_BYTES = FRAME_CONTENT_MAX + 131072, /* of frames that wait for one client */
     PORT_BYTES = 524288,                        /* of frames that wait for the guest */
     PORT_RESERVE_BYTES = 65536,                 /* of these, for what must not be held up by a client's frames */
+    USAGE_COUNT = 5,                            /* numbers that EXIT has after the status */
 };
 
 enum reason { EXITED = 1, STOPPED, GUEST_LOST, PROTOCOL_BROKEN, CHILD_FAILED };
@@ -49,6 +50,7 @@ struct keeper {
     struct carrier carrier;
     struct child children[MOST_CHILDREN];
     uint32_t child_count;
+    int lost_status; /* of the child whose end ends the machine */
     struct client clients[MOST_CLIENTS];
     struct client *init; /* NULL until RUN with INIT */
     uint32_t last_channel;
@@ -59,7 +61,7 @@ struct keeper {
     bool greeted, port_ended, is_stopping, was_killed;
     bool init_exited;
     int init_status;
-    uint64_t usage[3];
+    uint64_t usage[USAGE_COUNT];
     int64_t deadline_ms; /* 0: none */
     enum reason deadline_reason;
     const char *deadline_detail;
@@ -114,6 +116,9 @@ void flush_client(struct keeper *me, struct client *client);
 
 /* Give up everything but the system calls of the loop. */
 void lock_down(void);
+
+/* Which user and group lock_down() is to leave a root for: an id that no file has, and nobody on the host. */
+void lock_down_as(uint32_t id);
 
 /* A signalfd of every signal; they are blocked from then on. */
 int catch_signals(void);

@@ -235,6 +235,10 @@ static void note_end(struct keeper *me, pid_t pid, int status)
         child->ended = true;
         if (!child->is_vital)
             continue;
+        /* The others end when one has, and what made it end is told by the first that did not end well. */
+        if (me->lost_child && (status == 0 || me->lost_status != 0))
+            continue;
+        me->lost_status = status;
         char *detail = begin_detail(child->name);
         add_number(detail, " status ", status);
         me->lost_child = detail;

@@ -8,7 +8,7 @@
 #include <stdint.h>
 
 #define OPERATIONS(OP)                                                                                                 \
-    OP(1, Open, INT(slot) TEXT(path) INT(flags))                                                                       \
+    OP(1, Open, INT(slot) TEXT(path) INT(flags) INT(magic))                                                            \
     OP(2, MakeDirs, TEXT(path) INT(mode))                                                                              \
     OP(3, Write, TEXT(path) DATA(data))                                                                                \
     OP(4, WriteAt, INT(directory) TEXT(name) DATA(data))                                                               \
@@ -33,7 +33,7 @@
     OP(33, NewSession, NO_FIELDS)                                                                                      \
     OP(34, SetHostname, TEXT(name))                                                                                    \
     OP(35, SetDomainname, TEXT(name))                                                                                  \
-    OP(36, JoinKeyring, TEXT(name))                                                                                    \
+    OP(36, NewKeyring, NO_FIELDS)                                                                                      \
     OP(37, LoopbackUp, NO_FIELDS)                                                                                      \
     OP(40, SetPropagation, TEXT(path) INT(flags))                                                                      \
     OP(41, OpenTree, INT(slot) INT(directory) TEXT(path) INT(flags))                                                   \
@@ -54,6 +54,7 @@
     OP(56, MoveRoot, INT(root) TEXT(path))                                                                             \
     OP(57, Chroot, INT(root))                                                                                          \
     OP(58, MakeDirAt, INT(directory) TEXT(name) INT(mode) INT(uid) INT(gid))                                           \
+    OP(59, CheckNode, INT(node) INT(mode) INT(major) INT(minor))                                                       \
     OP(60, SetCwd, TEXT(path) INT(create))                                                                             \
     OP(61, SetRlimit, INT(resource) INT(soft) INT(hard))                                                               \
     OP(62, SetUser, INT(uid) INT(gid) INTS(groups) INT(keep_caps))                                                     \
@@ -75,7 +76,10 @@
     OP(77, Exec, TEXTS(argv) TEXTS(env))                                                                               \
     OP(78, Idle, INT(null) INT(lifeline))                                                                              \
     OP(79, FindHome, INT(uid))                                                                                         \
-    OP(80, SetDeviceFilter, TEXT(path) DATA(program))
+    OP(80, SetDeviceFilter, TEXT(path) DATA(program))                                                                  \
+    OP(81, Netlink, DATA(request) TEXT(device) INT(at))                                                                \
+    OP(82, TakeFiles, INT(root) TEXT(directory) TEXT(name) INT(uid) INT(gid))                                          \
+    OP(83, GiveFiles, INT(root) TEXT(path) INT(tree) INT(most_bytes))
 
 /* A string or bytes inside the plan; data[length] is 0. */
 struct text {

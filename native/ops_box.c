@@ -53,11 +53,12 @@ int do_SetDomainname(struct actor *me, const struct SetDomainname *op)
     return (int)sys(setdomainname, op->name.data, op->name.length);
 }
 
-int do_JoinKeyring(struct actor *me, const struct JoinKeyring *op)
+int do_NewKeyring(struct actor *me, const struct NewKeyring *op)
 {
-    enum { KEYCTL_JOIN_SESSION_KEYRING = 1 };
-    (void)me;
-    long rc = sys(keyctl, KEYCTL_JOIN_SESSION_KEYRING, op->name.data);
+    enum { KEYCTL_JOIN_SESSION_KEYRING = 1, KEYCTL_SETPERM = 5, POSSESSOR_ALL = 0x3f000000 };
+    (void)me, (void)op;
+    long ring = sys(keyctl, KEYCTL_JOIN_SESSION_KEYRING, NULL);
+    long rc = ring < 0 ? ring : sys(keyctl, KEYCTL_SETPERM, ring, POSSESSOR_ALL);
     return rc < 0 && rc != -ENOSYS ? (int)rc : 0;
 }
 

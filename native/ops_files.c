@@ -1,10 +1,24 @@
 /* Files of the host, and the trusted procfs. */
+#include <sys/statfs.h>
+
 #include "report.h"
 #include "resolve.h"
 
 int do_Open(struct actor *me, const struct Open *op)
 {
-    return slot_fill(me, op->slot, sys_openat(AT_FDCWD, op->path.data, (int)op->flags));
+    struct statfs found;
+    int fd = sys_openat(AT_FDCWD, op->path.data, (int)op->flags);
+    if (fd < 0 || !op->magic)
+        return slot_fill(me, op->slot, fd);
+    long rc = sys(fstatfs, fd, &found);
+    if (rc == 0 && (int64_t)found.f_type != op->magic) {
+        me->failure.value = op->magic;
+        rc = -EPERM;
+    }
+    if (rc == 0)
+        return slot_fill(me, op->slot, fd);
+    (void)sys(close, fd);
+    return (int)rc;
 }
 
 int do_Close(struct actor *me, const struct Close *op)

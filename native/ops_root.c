@@ -11,6 +11,15 @@ static int own(int fd, int64_t uid, int64_t gid)
     return (int)sys(fchownat, fd, "", (uid_t)uid, (gid_t)gid, AT_EMPTY_PATH);
 }
 
+/* Whether a node has the type in `mode`, and for a device its numbers. */
+static bool is_node(const struct stat *found, int64_t mode, int64_t major, int64_t minor)
+{
+    mode_t type = (mode_t)mode & S_IFMT;
+    bool is_device = type == S_IFCHR || type == S_IFBLK;
+    dev_t wanted = (dev_t)major << 8 | ((dev_t)minor & 0xff) | ((dev_t)minor & ~(dev_t)0xff) << 12;
+    return (found->st_mode & S_IFMT) == type && (!is_device || found->st_rdev == wanted);
+}
+
 /* Open what stands at `name`, if it is the device that is wanted. */
 static int open_node(int parent, const char *name, const struct MakeNode *op)
 {
@@ -19,19 +28,16 @@ static int open_node(int parent, const char *name, const struct MakeNode *op)
     int rc = fd < 0 ? fd : sys_fstat(fd, &found);
     if (rc < 0)
         return rc == -ELOOP ? -EEXIST : rc;
-    mode_t type = (mode_t)op->mode & S_IFMT;
-    bool is_device = type == S_IFCHR || type == S_IFBLK;
-    dev_t wanted = (dev_t)op->major << 8 | ((dev_t)op->minor & 0xff) | ((dev_t)op->minor & ~(dev_t)0xff) << 12;
-    if ((found.st_mode & S_IFMT) == type && (!is_device || found.st_rdev == wanted))
+    if (is_node(&found, op->mode, op->major, op->minor))
         return fd;
     (void)sys(close, fd);
     return -EEXIST;
 }
 
 /* mknod(2) takes the kernel's 32 bit form of a device number: 12 bits of major between 8 and 12 of minor. */
-static bool is_device_number(const struct MakeNode *op)
+static bool is_device_number(int64_t major, int64_t minor)
 {
-    return op->major >= 0 && op->major < 1 << 12 && op->minor >= 0 && op->minor < 1 << 20;
+    return major >= 0 && major < 1 << 12 && minor >= 0 && minor < 1 << 20;
 }
 
 int do_MakeNode(struct actor *me, const struct MakeNode *op)
@@ -40,7 +46,7 @@ int do_MakeNode(struct actor *me, const struct MakeNode *op)
     int root = slot_fd(me, op->root);
     if (root < 0)
         return root;
-    if (!is_device_number(op))
+    if (!is_device_number(op->major, op->minor))
         return -EINVAL;
     _cleanup_close_ int parent = resolve_parent(root, op->path.data, name);
     if (parent < 0)
@@ -54,6 +60,20 @@ int do_MakeNode(struct actor *me, const struct MakeNode *op)
     if (node < 0 || made == -EEXIST)
         return node < 0 ? node : 0;
     return own(node, op->uid, op->gid);
+}
+
+int do_CheckNode(struct actor *me, const struct CheckNode *op)
+{
+    struct stat found;
+    int node = slot_fd(me, op->node);
+    if (node < 0)
+        return node;
+    if (!is_device_number(op->major, op->minor))
+        return -EINVAL;
+    int rc = sys_fstat(node, &found);
+    if (rc < 0)
+        return rc;
+    return is_node(&found, op->mode, op->major, op->minor) ? 0 : -ENODEV;
 }
 
 int do_MakeSymlink(struct actor *me, const struct MakeSymlink *op)

@@ -4,10 +4,12 @@ import lacks
 
 # each before those that import it, so that its assertions are rewritten
 pytest_plugins = [
+    "fixtures_machine",
     "fixtures_net",
     "fixtures_roots",
     "fixtures_runtime",
     "fixtures_probe",
+    "fixtures_vm",
     "fixtures_library",
     "leaks",
     "spec_table",

@@ -43,5 +43,5 @@ def pytest_terminal_summary(terminalreporter, config: pytest.Config) -> None:
 
 
 def _runs_everything(config: pytest.Config) -> bool:
-    chosen = any(config.getoption(name) for name in ("keyword", "markexpr", "collectonly", "lf"))
+    chosen = any(config.getoption(name, None) for name in ("keyword", "markexpr", "collectonly", "lf"))
     return config.args_source == pytest.Config.ArgsSource.TESTPATHS and not chosen

@@ -16,6 +16,7 @@ PACKAGES = (
     "dbus",
     "dbus-user-session",
     "iproute2",
+    "iptables",
     "kmod",
     "libpam-systemd",
     "libseccomp2",

@@ -27,7 +27,7 @@ PACKAGES = ("_pytest", "pytest", "pluggy", "iniconfig", "packaging", "pygments",
 # self-tests and tracing that cost a tenth of the boot; a guest without a host in the same kernel has nothing to fear
 FASTER = "cryptomgr.notests initcall_blacklist=init_kprobe_trace,crypto_kdf108_init mitigations=off"
 UNIT = "systemd.unit=boxwright-tests.service systemd.show_status=0"
-KERNEL_ARGUMENTS = f"root=/dev/nvme0n1 rw console=ttyS0 panic=-1 swapaccount=1 {FASTER} init={INIT_PATH} {UNIT}"
+KERNEL_ARGUMENTS = f"root=/dev/nvme0n1 rw console=ttyS0 panic=-1 swapaccount=1 {FASTER} init={INIT_PATH}"
 SILENCE_SECONDS = 120.0  # the longest that one test, or a boot, is waited for
 CONSOLE_LINES = 40
 
@@ -52,7 +52,9 @@ class Machine:
     def run(self) -> None:
         """Boot, take all results, and switch off. What is missing at the end has `why` for its reason."""
         started = time.monotonic()
-        with subprocess.Popen(self._command(), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE) as process:
+        command = boot_command(self._image, self._disk, UNIT, console=f"file:{self._console}")
+        command += ["-chardev", "stdio,id=results,signal=off", "-serial", "chardev:results"]
+        with subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE) as process:
             try:
                 assert process.stdout
                 self._follow(process.stdout.fileno())
@@ -85,36 +87,47 @@ class Machine:
 
     def _staged(self, path: Path) -> Path:
         """The repository as the guest sees it, with pytest and compiled modules: compiling is slow in there."""
-        ignored = shutil.ignore_patterns("__pycache__", ".*", "*.egg-info")
-        for name in ("src", "tests", "tools"):
-            shutil.copytree(REPOSITORY / name, path / name, ignore=ignored)
+        copy_directories(path, "src", "tests", "tools")
         shutil.copy2(REPOSITORY / "pyproject.toml", path)
         for package in PACKAGES:
             _copy_package(package, path / "packages")
         for phase, tests in self._wanted.items():
             (path / f"wanted-{phase}").write_text("\n".join(tests))
-        if sys.version_info[:2] == PYTHON:
-            mode = PycInvalidationMode.UNCHECKED_HASH
-            for name in ("src", "tests", "packages"):
-                # stripped, so that tracebacks name the guest's own paths
-                compileall.compile_dir(path / name, quiet=2, invalidation_mode=mode, stripdir=path, prependdir="/repo")
+        compile_modules(path, "src", "tests", "packages")
         return path
 
-    def _command(self) -> list[str]:
-        disks: list[str] = []
-        for index, (image, options) in enumerate(
-            ((self._image / "root.img", "snapshot=on"), (self._disk, "readonly=on"))
-        ):
-            disks += ["-drive", f"if=none,id=disk{index},format=raw,file={image},{options}"]
-            disks += ["-device", f"nvme,serial=disk{index},drive=disk{index}"]
-        # as many threads as CPUs: the helper and its container are two processes that wait for each other
-        return [
-            QEMU, "-accel", "tcg,thread=multi", "-M", "q35", "-cpu", "max", "-smp", "2", "-m", str(MEMORY_MIB),
-            "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot",
-            "-kernel", str(self._image / "vmlinuz"), "-append", KERNEL_ARGUMENTS,
-            "-serial", f"file:{self._console}",
-            "-chardev", "stdio,id=results,signal=off", "-serial", "chardev:results", *disks,
-        ]  # fmt: skip
+
+def copy_directories(target: Path, *names: str) -> None:
+    """Copy directories of the repository to where the guest's /repo is made."""
+    ignored = shutil.ignore_patterns("__pycache__", ".*", "*.egg-info")
+    for name in names:
+        shutil.copytree(REPOSITORY / name, target / name, ignore=ignored)
+
+
+def compile_modules(path: Path, *names: str) -> None:
+    """Compile the modules below these directories of the guest's /repo: it is slow in there, and read-only."""
+    if sys.version_info[:2] == PYTHON:
+        mode = PycInvalidationMode.UNCHECKED_HASH
+        for name in names:
+            # stripped, so that tracebacks name the guest's own paths
+            compileall.compile_dir(path / name, quiet=2, invalidation_mode=mode, stripdir=path, prependdir="/repo")
+
+
+def boot_command(image: Path, disk: Path, *words: str, console: str) -> list[str]:
+    """QEMU with the guest's image, which nothing is written to, and the `disk` that its init looks for.
+
+    `words` are for the kernel's command line, `console` is a character device of QEMU.
+    """
+    disks: list[str] = []
+    for index, (file, options) in enumerate(((image / "root.img", "snapshot=on"), (disk, "readonly=on"))):
+        disks += ["-drive", f"if=none,id=disk{index},format=raw,file={file},{options}"]
+        disks += ["-device", f"nvme,serial=disk{index},drive=disk{index}"]
+    # as many threads as CPUs: the helper and its container are two processes that wait for each other
+    return [
+        QEMU, "-accel", "tcg,thread=multi", "-M", "q35", "-cpu", "max", "-smp", "2", "-m", str(MEMORY_MIB),
+        "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot",
+        "-kernel", str(image / "vmlinuz"), "-append", " ".join((KERNEL_ARGUMENTS, *words)), "-serial", console, *disks,
+    ]  # fmt: skip
 
 
 def _copy_package(name: str, target: Path) -> None:

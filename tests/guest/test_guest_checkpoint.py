@@ -8,14 +8,9 @@ import pytest
 pytestmark = pytest.mark.root
 
 
-@pytest.fixture(scope="session")
-def guest() -> Path:
-    return criu_guest.prepare()
-
-
-def test_a_container_goes_on_where_it_was(guest: Path) -> None:
+def test_a_container_goes_on_where_it_was(tmp_path: Path) -> None:
     """With control groups of both versions; `v1` and `v2` have them of one."""
-    said = criu_guest.run(guest, "hybrid")
+    said = criu_guest.run(tmp_path, "hybrid")
     lines = said.splitlines()
     assert not [line for line in lines if line.startswith(("not ok", "#"))], said
     passed = sum(line.startswith("ok ") for line in lines)

@@ -11,13 +11,16 @@ import pytest
 
 import boxwright
 from boxwright import Limits, run
-from fixtures_library import open_fds
+from boxwright.runtime.options import RunOptions
+from boxwright.runtime.run import run as run_bundle
+from fixtures_library import of_both_kinds, open_fds
 from fixtures_runtime import default_config
 
 pytestmark = pytest.mark.root
 MIB = 1 << 20
 
 
+@of_both_kinds
 def test_output_and_exit_code(where):
     result = run(["sh", "-c", "echo out; echo err >&2; exit 3"], **where)
     assert (result.exit_code, result.signal, result.reason) == (3, None, "exited")
@@ -88,9 +91,10 @@ def _command(pid):
         return ""
 
 
+@of_both_kinds
 def test_what_was_written_before_the_time_limit_is_kept(where):
     started = time.monotonic()
-    result = run(["sh", "-c", "echo before; sleep 100; echo after"], timeout_s=0.2, **where)
+    result = run(["sh", "-c", "echo before; sleep 100; echo after"], timeout_s=1.5, **where)
     assert time.monotonic() - started < 10
     assert (result.reason, result.signal, result.stdout) == ("timeout", signal.SIGKILL, b"before\n")
     assert result.usage.wall_s >= 0.2
@@ -112,6 +116,7 @@ def test_a_paused_box_meets_its_time_limit_too(where):
         assert future.result(10).reason == "timeout"
 
 
+@of_both_kinds
 def test_memory_limit(where):
     hog = ["sh", "-c", "x=aaaaaaaaaaaaaaaa; while true; do x=$x$x; done"]
     result = run(hog, limits=Limits(memory_bytes=24 * MIB), timeout_s=20, **where)
@@ -212,6 +217,56 @@ def test_many_threads_at_once(where):
     with ThreadPoolExecutor(16) as pool:
         results = list(pool.map(one, range(48)))
     assert [(result.exit_code, int(result.stdout)) for result in results] == [(n, n) for n in range(48)]
+
+
+@pytest.mark.parametrize("number", range(5))
+def test_a_run_whose_box_another_thread_deletes_tells_its_end(runtime, where, number):
+    name = f"box-deleted-{os.getpid()}-{number}"
+    with ThreadPoolExecutor(1) as pool:
+        running = pool.submit(run, ["sh", "-c", "echo up; sleep 100"], name=name, **where)
+        wait_running(runtime, name)
+        runtime.delete(name, force=True)
+        result = running.result()
+    assert (result.reason, result.signal, result.exit_code) == ("signalled", signal.SIGKILL, None)
+    assert runtime.states() == []
+
+
+def test_a_box_that_another_thread_deletes_can_be_closed(runtime, where):
+    name = f"box-deleted-{os.getpid()}"
+    with boxwright.Box(name=name, **where) as box, ThreadPoolExecutor(1) as pool:
+        running = pool.submit(box.exec, ["sleep", "100"])
+        deadline = time.monotonic() + 60
+        while b"sleep" not in box.exec(["ps"]).stdout:
+            assert time.monotonic() < deadline
+        runtime.delete(name, force=True)
+        assert running.result().signal == signal.SIGKILL
+    assert runtime.states() == []
+
+
+def test_a_run_in_the_foreground_whose_container_another_thread_deletes_tells_its_end(runtime, bundle):
+    options = RunOptions(str(bundle(default_config("/bin/sleep", "100"))))
+    name = f"box-deleted-{os.getpid()}"
+    with ThreadPoolExecutor(1) as pool:
+        running = pool.submit(run_bundle, runtime, name, options)
+        wait_running(runtime, name)
+        runtime.delete(name, force=True)
+        assert running.result() == 128 + signal.SIGKILL
+
+
+def test_a_container_that_took_the_id_of_a_deleted_one_is_left_alone(runtime, where, bundle):
+    """What a run leaves is removed by its end, but not what somebody else has made under its name since."""
+    name = f"box-deleted-{os.getpid()}"
+    with boxwright.Box(name=name, **where):
+        runtime.delete(name, force=True)
+        runtime.create(name, bundle(default_config("/bin/true")))
+    assert [state["status"] for state in runtime.states()] == ["created"]
+    runtime.delete(name)
+
+
+def wait_running(runtime, name):
+    deadline = time.monotonic() + 60
+    while {state["id"]: state["status"] for state in runtime.states()}.get(name) != "running":
+        assert time.monotonic() < deadline
 
 
 def test_a_box_of_an_ended_threads_process_is_gone(where):

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 import lacks
-from fixtures_runtime import BundleFactory, Runtime, default_config, wait_gone
+from fixtures_probe import groups_of
+from fixtures_runtime import TIMEOUT_SECONDS, BundleFactory, Runtime, default_config, wait_gone
 
 pytestmark = pytest.mark.root
 
@@ -159,3 +160,19 @@ def test_what_spec_writes_runs(boxwright: Runtime, busybox_root: Path, tmp_path:
 def test_a_command_runs_without_a_bundle(boxwright: Runtime) -> None:
     result = boxwright.call("run", "--hostname=here", "--", "/bin/sh", "-c", "hostname; exit 6", check=False)
     assert (result.status, result.stdout) == (6, "here\n")
+
+
+@pytest.mark.parametrize(("words", "limit"), [((), "1024"), (("--pids", "17"), "17"), (("--pids", "-1"), "max")])
+def test_a_command_without_a_bundle_has_a_limit_of_tasks(
+    boxwright: Runtime, busybox_root: Path, words: tuple[str, ...], limit: str
+) -> None:
+    options = ("run", "--name", ID, "--rootfs", str(busybox_root), *words)
+    command = [*boxwright.command, "--root", str(boxwright.root), *options, "--", "/bin/sh", "-c", "echo up; read end"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as running:
+        assert running.stdout
+        assert running.stdout.readline() == b"up\n"
+        groups = [Path(path) / "pids.max" for path in groups_of(ID)]
+        found = {file.read_text().strip() for file in groups if file.exists()}
+        running.communicate(b"\n", timeout=TIMEOUT_SECONDS)
+    lacks.need("a controller of tasks", found)
+    assert found == {limit}

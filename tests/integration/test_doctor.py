@@ -7,12 +7,14 @@ from typing import Any
 
 import pytest
 
+from boxwright.boxes.doctor import examine
+from boxwright.boxes.vm import accel
 from boxwright.cli.doctor import lines
-from boxwright.host import kvm
-from boxwright.host.doctor import FOUND, MISSING, PARTLY, Check, can_run, check, examine
+from boxwright.host.doctor import FOUND, MISSING, PARTLY, Check, can_run, check
 from boxwright.host.trial import attempt
 from boxwright.plan import ops
 from fixtures_runtime import Runtime
+from lacks import find_program
 from leaks import left_since, take_snapshot
 
 
@@ -67,13 +69,25 @@ def test_overlay_is_tried_for_real(checks: dict[str, Check]) -> None:
     assert listed or checks["mounts/overlay"].state == MISSING
 
 
-def test_kvm_claims_no_more_than_it_tried(checks: dict[str, Check]) -> None:
+def test_kvm_is_found_only_where_a_kernel_booted(checks: dict[str, Check]) -> None:
     found = checks["machines/KVM"]
-    assert found.state != FOUND
-    if not os.path.exists(kvm.DEVICE):
+    if not os.path.exists(accel.DEVICE):
         assert found.state == MISSING
+    if found.state == FOUND:
+        assert "a kernel booted" in found.detail
     if found.state == PARTLY:
-        assert "not proved" in found.detail or "x86-64 only" in found.detail
+        assert "not proved" in found.detail
+
+
+def test_what_a_machine_is_made_of_is_looked_for(checks: dict[str, Check]) -> None:
+    assert (checks["machines/QEMU"].state == MISSING) is (find_program("qemu-system-x86_64") is None)
+    kernel = checks["machines/kernel"]
+    if kernel.state == FOUND:
+        path, version = kernel.detail.split(", ")
+        assert Path(path).exists()
+        assert Path(f"/lib/modules/{version}/modules.dep").exists()
+        assert "machines/kernel's modules" in checks
+    assert checks["machines/virtiofsd"].state in {FOUND, MISSING}
 
 
 def test_a_trial_that_the_kernel_refuses_says_so() -> None:

@@ -7,6 +7,8 @@ import stat
 import pytest
 
 from boxwright.plan import ops
+from boxwright.plan.namespaces import CLONE_FLAGS
+from boxwright.spec.constants import MS_PRIVATE, MS_REC
 from helper_harness import run_ops
 
 pytestmark = pytest.mark.root
@@ -20,6 +22,14 @@ def _errors(*operations, **options):
 
 def _in_root(root, *operations):
     return _errors(ops.Open(0, str(root), O_PATH_DIR), *operations)
+
+
+def test_a_procfs_has_to_be_one(tmp_path):
+    """The handle by which labels and settings are written: no directory that is called so (CVE-2019-16884)."""
+    proc_magic = 0x9FA0
+    assert _errors(ops.Open(0, "/proc", O_PATH_DIR, proc_magic), ops.WriteAt(0, "self/comm", b"renamed")) == []
+    (report,) = run_ops(ops.Open(0, str(tmp_path), O_PATH_DIR, proc_magic))
+    assert (report.error, report.value) == (errno.EPERM, proc_magic)
 
 
 def test_directories_are_made_with_their_parents_and_the_mode_asked_for(tmp_path):
@@ -58,6 +68,20 @@ def test_write_at_follows_no_magic_link_of_procfs_and_leaves_it_not():
     assert _in_root("/proc", ops.WriteAt(0, "self/cwd/file", b"x")) == [(1, errno.ELOOP)]
     assert _in_root("/", ops.WriteAt(0, "proc/self/comm", b"x")) == [(1, errno.EXDEV)]
     assert _in_root("/proc", ops.WriteAt(0, "self/comm", b"renamed")) == []
+
+
+def test_write_at_meets_nothing_that_covers_procfs(tmp_path):
+    """CVE-2025-52881: neither a file of somebody's nor another one of procfs, mounted over the one that is meant."""
+    (tmp_path / "file").touch()
+    for source in (tmp_path / "file", f"/proc/{os.getpid()}/comm"):
+        cover = [
+            *(ops.Unshare(CLONE_FLAGS["mount"]), ops.SetPropagation("/", MS_PRIVATE | MS_REC)),
+            *(ops.Open(0, "/proc", O_PATH_DIR), ops.OpenTree(1, ops.AT_HOST, str(source), 0)),
+            *(ops.Resolve(2, 0, f"{os.getpid()}/attr/exec", ops.EXISTING, 0, 0), ops.MoveMount(1, 2)),
+        ]
+        assert _errors(*cover) == []
+        assert _errors(*cover, ops.WriteAt(0, f"{os.getpid()}/attr/exec", b"label")) == [(6, errno.EXDEV)]
+    assert (tmp_path / "file").read_text() == ""
 
 
 def test_chown_of_a_missing_file_is_no_error(tmp_path):
@@ -210,6 +234,17 @@ def test_a_node_of_the_same_numbers_is_kept_and_another_refused(root):
     assert stat.S_IMODE((root / "null").stat().st_mode) == 0o600
     for path, minor in (("/null", 5), ("/file", 3), ("/link", 3)):
         assert _in_root(root, ops.MakeNode(0, path, NULL, 1, minor, 0, 0)) == [(1, errno.EEXIST)]
+
+
+def test_a_node_is_checked():
+    def check(path, kind, major, minor):
+        return _errors(ops.Open(0, path, os.O_PATH), ops.CheckNode(0, kind | 0o666, major, minor))
+
+    assert check("/dev/null", stat.S_IFCHR, 1, 3) == []
+    assert check("/dev", stat.S_IFDIR, 0, 0) == []
+    for wrong in ((stat.S_IFCHR, 1, 5), (stat.S_IFCHR, 2, 3), (stat.S_IFBLK, 1, 3), (stat.S_IFIFO, 0, 0)):
+        assert check("/dev/null", *wrong) == [(1, errno.ENODEV)]
+    assert check("/dev/null", stat.S_IFCHR, 1 << 20, 3) == [(1, errno.EINVAL)]
 
 
 def test_numbers_that_no_device_has_are_refused(root):

@@ -6,6 +6,7 @@ import os
 import resource
 import signal
 import stat
+import subprocess
 import time
 from pathlib import Path
 
@@ -72,7 +73,7 @@ def test_a_session_of_its_own():
 
 
 def test_a_session_keyring_is_joined_or_the_kernel_has_none():
-    assert [r.error for r in run_ops(ops.JoinKeyring("_ses.test"))] in ([], [errno.EDQUOT])
+    assert [r.error for r in run_ops(ops.NewKeyring())] in ([], [errno.EDQUOT])
 
 
 # --- identity ---------------------------------------------------------------------------------------------------
@@ -271,6 +272,19 @@ def test_the_working_directory_is_made_if_asked_for(tmp_path):
     missing = str(tmp_path / "a/b")
     assert _errors(ops.SetCwd(missing, 0)) == [(0, errno.ENOENT)]
     assert _shown("pwd", ops.SetCwd(missing, 1)).strip() == missing
+
+
+def test_a_working_directory_that_no_path_leads_to_is_refused(tmp_path):
+    """CVE-2024-21626: where the kernel tells `(unreachable)`, the directory is not in the root."""
+    before = os.open(".", os.O_RDONLY | os.O_DIRECTORY)
+    subprocess.run(["mount", "-t", "tmpfs", "tmpfs", tmp_path], check=True)
+    try:
+        os.chdir(tmp_path)
+        subprocess.run(["umount", "--lazy", tmp_path], check=True, cwd="/")
+        assert _errors(ops.SetCwd(".", 0)) == [(0, errno.EXDEV)]
+    finally:
+        os.fchdir(before)
+        os.close(before)
 
 
 def test_a_working_directory_outside_of_the_root_is_refused(tmp_path):

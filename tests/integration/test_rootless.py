@@ -1,6 +1,8 @@
 """Without root: with and without the mapping tools, over the host's root and over a directory."""
 
+import json
 import os
+import resource
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -8,7 +10,9 @@ from pathlib import Path
 import pytest
 
 import lacks
-from fixtures_roots import open_parents
+from boxwright.boxes.vm.virtiofsd import PLACES
+from fixtures_machine import host_kernel
+from fixtures_roots import copy_root, open_parents
 from fixtures_runtime import Json, default_config
 
 pytestmark = pytest.mark.root  # to become somebody else, and to have that user known
@@ -97,8 +101,6 @@ def test_a_directory_as_root(call: Call, home: Path, busybox_root: Path) -> None
 
 
 def rootless_bundle(home: Path, root: Path, **changes: object) -> Path:
-    from json import dumps
-
     config: Json = default_config("/bin/sleep", "60", **changes)
     config["linux"]["namespaces"].append({"type": "user"})
     mapping = [{"containerID": 0, "hostID": UID, "size": 1}]
@@ -106,9 +108,55 @@ def rootless_bundle(home: Path, root: Path, **changes: object) -> Path:
     bundle = home / "bundle"
     bundle.mkdir()
     config["root"] = {"path": str(root)}
-    (bundle / "config.json").write_text(dumps(config))
+    (bundle / "config.json").write_text(json.dumps(config))
     os.chown(bundle, UID, UID)
     return bundle
+
+
+def with_device(bundle: Path, path: str, kind: str, major: int, minor: int) -> Path:
+    file = bundle / "config.json"
+    config = json.loads(file.read_text())
+    config["linux"]["devices"] = [{"path": path, "type": kind, "major": major, "minor": minor}]
+    file.write_text(json.dumps(config))
+    return bundle
+
+
+@pytest.mark.spec("config-linux.md#configLinuxDevices")
+def test_a_device_is_the_hosts(call: Call, home: Path, busybox_root: Path) -> None:
+    bundle = with_device(rootless_bundle(home, busybox_root), "/dev/full", "c", 1, 7)
+    answer(call("create", "--bundle", bundle, "c1"))
+    try:
+        answer(call("start", "c1"))
+        assert answer(call("exec", "c1", "stat", "-c", "%t:%T", "/dev/full")) == "1:7"
+    finally:
+        answer(call("delete", "--force", "c1"))
+
+
+@pytest.mark.spec("config-linux.md#configLinuxDevices")
+@pytest.mark.parametrize(
+    ("path", "kind", "major", "minor"),
+    [
+        ("/dev/full", "c", 1, 5),
+        ("/dev/full", "c", 5, 7),
+        ("/dev/full", "b", 1, 7),
+        ("/dev/full", "c", 1, 7 + (1 << 8)),
+        ("{home}", "c", 1, 3),
+        ("{home}/file", "c", 1, 3),
+        ("{home}/link", "c", 1, 3),
+    ],
+)
+def test_another_device_of_the_host_is_an_error(
+    call: Call, home: Path, busybox_root: Path, path: str, kind: str, major: int, minor: int
+) -> None:
+    """What is bound is found by its path: it has to be the device whose type and numbers are configured."""
+    (home / "file").write_text("")
+    (home / "link").symlink_to("/dev/zero")
+    bundle = with_device(rootless_bundle(home, busybox_root), path.format(home=home), kind, major, minor)
+    done = call("create", "--bundle", bundle, "c1")
+    assert done.returncode != 0
+    assert "/linux/devices/0" in done.stderr
+    assert "another" in done.stderr
+    assert answer(call("list", "--quiet")) == ""
 
 
 def test_the_operations_of_a_bundle(call: Call, home: Path, busybox_root: Path) -> None:
@@ -131,7 +179,59 @@ def test_a_limit_that_cannot_be_enforced_is_refused_before_anything_is_made(call
     assert not [p for p in (home / "boxwright").iterdir() if not p.name.startswith(".")]
 
 
+def test_the_number_of_tasks_is_limited_unless_told_otherwise(call: Call) -> None:
+    ours = resource.getrlimit(resource.RLIMIT_NPROC)[1]
+    unlimited = ours == resource.RLIM_INFINITY
+    assert tasks_of(call("run", "--", "cat", "/proc/self/limits")) == str(1024 if unlimited else min(1024, ours))
+    assert tasks_of(call("run", "--pids", "17", "--", "cat", "/proc/self/limits")) == "17"
+    assert tasks_of(call("run", "--pids", "-1", "--", "cat", "/proc/self/limits")) == (
+        "unlimited" if unlimited else str(ours)
+    )
+
+
+def tasks_of(limits: "subprocess.CompletedProcess[str]") -> str:
+    """The hard limit of tasks in a /proc/PID/limits."""
+    (line,) = [line for line in answer(limits).splitlines() if line.startswith("Max processes")]
+    return line.split()[3]
+
+
 def test_the_hosts_network_can_be_shared(call: Call) -> None:
     outside = sorted(os.listdir("/sys/class/net"))
     assert sorted(answer(call("run", "--network", "host", "--", "ls", "/sys/class/net")).split()) == outside
     assert answer(call("run", "--", "ls", "/sys/class/net")) == "lo"
+
+
+@pytest.fixture
+def machines() -> None:
+    lacks.need_program("qemu-system-x86_64")
+    lacks.need("virtiofsd", any(os.access(place, os.X_OK) for place in PLACES))
+    host_kernel()
+
+
+@pytest.mark.parametrize(("ranges", "status"), [(True, "0"), (False, "1")])
+def test_in_a_machine_the_caller_is_root_of_its_own_files(
+    call: Call, home: Path, busybox_root: Path, machines: None, ranges: bool, status: str
+) -> None:
+    """Other users there are as many as it has subordinate ids for."""
+    root, volume = home / "rootfs", home / "volume"
+    copy_root(busybox_root, root)
+    volume.mkdir()
+    for path in (root, volume):
+        subprocess.run(["chown", "-R", f"{UID}:{UID}", path], check=True)
+    script = "id -u; stat -c %u /volume /etc; touch /volume/new /new; chown 5 /volume/new 2>/dev/null; echo $?"
+    words = ("run", "--isolation", "vm", "--rootfs", root, "--bind", f"{volume}:/volume:rw", "--", "sh", "-c", script)
+    assert answer(call(*words, ranges=ranges)).split() == ["0", "0", "0", status]
+    assert (volume / "new").stat().st_uid == (FIRST + 4 if ranges else UID)
+    assert not (root / "new").exists()
+
+
+def test_a_machine_over_the_hosts_root_is_read_only(call: Call, machines: None) -> None:
+    refused = call("run", "--isolation", "vm", "--", "true")
+    assert refused.returncode == 1
+    assert "`root.path` is not supported by the `vm` box" in refused.stderr
+    assert "--read-only" in refused.stderr
+    script = "id -u; touch /usr/new 2>&1; head -c 1 /etc/shadow; touch /tmp/new && ls /tmp/new"
+    found = answer(call("run", "--isolation", "vm", "--read-only", "--", "sh", "-c", script)).splitlines()
+    assert (found[0], found[-1]) == ("0", "/tmp/new")
+    assert "Read-only file system" in found[1]
+    assert len(found) == 3

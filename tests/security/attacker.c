@@ -5,13 +5,22 @@
  *   watch SECONDS           attack every process of the runtime that shows up: what was got is told
  *   terminal                push input to the terminal at descriptor 0
  *   escapes                 calls that only an escape needs, and what came of them
+ *   keyring-add KEY [NAME] [-- COMMAND]
+ *                           a key in the session keyring, in a new one of that name for all who are the same user if
+ *                           there is one; then wait, or become the command
+ *   keyring-try KEY RING SERIAL
+ *                           get at a key of another's keyring
+ *   foreign ABI NUMBER      a system call with no arguments as an x32 or i386 program makes it, on x86-64
  *   mounts N                as many mounts
+ *   fuse-serve DIR          a FUSE filesystem that answers nothing; tells once somebody waits for it
+ *   fuse-wait DIR           wait for a file of such a filesystem, which is in itself if it is not there already
  *   fork-bomb, memory-bomb, zombies N, flood BYTES, files DIR N, cgroups DIR DEPTH, stop-init
  */
 #define _GNU_SOURCE
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/fuse.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdbool.h>
@@ -221,6 +230,84 @@ static int escapes(int count, char **paths)
     return 0;
 }
 
+/* --- keyrings (keyctl(2)) --- */
+
+enum { GET_ID, JOIN_SESSION, SET_PERMISSIONS = 5, LINK = 8, SEARCH = 10, READ = 11, SESSION_RING = -3 };
+
+static long keyctl(int what, const void *a, const void *b, const void *c)
+{
+    char data[64];
+    if (what == READ)
+        return syscall(SYS_keyctl, READ, a, data, sizeof data);
+    return syscall(SYS_keyctl, what, a, b, c, 0);
+}
+
+static const void *number(long value)
+{
+    return (const void *)value;
+}
+
+static int keyring_add(const char *key, char **rest)
+{
+    enum { ALL_TO_ALL = 0x3f3f3f3f };
+    const char *name = *rest && strcmp(*rest, "--") != 0 ? *rest++ : NULL;
+    if (name) {
+        tell("join", keyctl(JOIN_SESSION, name, NULL, NULL));
+        tell("permit", keyctl(SET_PERMISSIONS, number(SESSION_RING), number(ALL_TO_ALL), NULL));
+    } else if (*rest) {
+        keyctl(JOIN_SESSION, NULL, NULL, NULL);
+    }
+    long serial = syscall(SYS_add_key, "user", key, "secret", 6, SESSION_RING);
+    fprintf(stderr, "session %ld\nkey %ld\n", keyctl(GET_ID, number(SESSION_RING), NULL, NULL), serial);
+    if (*rest) {
+        execvp(rest[1], rest + 1);
+        return perror(rest[1]), 1;
+    }
+    pause();
+    return 0;
+}
+
+static int keyring_try(const char *key, const void *ring, const void *serial)
+{
+    printf("session %ld\n", keyctl(GET_ID, number(SESSION_RING), NULL, NULL));
+    tell("search", keyctl(SEARCH, ring, "user", key));
+    tell("list", keyctl(READ, ring, NULL, NULL));
+    tell("link", keyctl(LINK, serial, number(SESSION_RING), NULL));
+    /* whoever has a keyring in his own possesses all that is in it */
+    tell("link-ring", keyctl(LINK, ring, number(SESSION_RING), NULL));
+    tell("search-own", keyctl(SEARCH, number(SESSION_RING), "user", key));
+    tell("read", keyctl(READ, serial, NULL, NULL));
+    return 0;
+}
+
+/* --- system calls by the ways of other programs than 64-bit ones --- */
+
+static int foreign(const char *abi, long call)
+{
+#ifdef __x86_64__
+    enum { X32_BIT = 0x40000000 };
+    long result = 0;
+    if (strcmp(abi, "x32") == 0)
+        __asm__ volatile("syscall"
+                         : "=a"(result)
+                         : "a"(call | X32_BIT), "D"(0), "S"(0), "d"(0)
+                         : "rcx", "r11", "memory");
+    else if (strcmp(abi, "i386") == 0)
+        __asm__ volatile("int $0x80"
+                         : "=a"(result)
+                         : "a"(call), "b"(0), "c"(0), "d"(0), "S"(0), "D"(0)
+                         : "r8", "r9", "r10", "r11", "memory");
+    else
+        return 2;
+    errno = (int)-result;
+    tell(abi, result);
+    return 0;
+#else
+    (void)abi, (void)call;
+    return 2;
+#endif
+}
+
 /* --- floods --- */
 
 static int mounts(long count)
@@ -301,6 +388,73 @@ static int cgroups(const char *directory, long depth)
     return 0;
 }
 
+static int fuse_mount(const char *directory)
+{
+    char options[96];
+    int fd = open("/dev/fuse", O_RDWR | O_CLOEXEC);
+    if (fd < 0)
+        return perror("/dev/fuse"), -1;
+    snprintf(options, sizeof options, "fd=%d,rootmode=40000,user_id=0,group_id=0,allow_other", fd);
+    if (mount("fuse", directory, "fuse", 0, options) < 0)
+        return perror("mount"), -1;
+    return fd;
+}
+
+/* Answers are to the greeting, without which nothing is asked, and to who asks what the root is, as all mounting does. */
+static int fuse_serve(int fd)
+{
+    static _Alignas(8) char request[1 << 17];
+    struct {
+        struct fuse_out_header header;
+        struct fuse_init_out init;
+    } hello = {{sizeof hello, 0, 0}, {.major = FUSE_KERNEL_VERSION, .minor = 31, .max_write = 4096}};
+    struct {
+        struct fuse_out_header header;
+        struct fuse_attr_out root;
+    } attributes = {{sizeof attributes, 0, 0}, {.attr = {.ino = 1, .mode = S_IFDIR | 0755, .nlink = 2}}};
+    printf("mounted\n");
+    fflush(stdout);
+    for (;;) {
+        if (read(fd, request, sizeof request) < 0)
+            return perror("read"), 1;
+        struct fuse_in_header *header = (struct fuse_in_header *)request;
+        hello.header.unique = attributes.header.unique = header->unique;
+        if (header->opcode == FUSE_LOOKUP)
+            break;
+        ssize_t sent = 0;
+        if (header->opcode == FUSE_INIT)
+            sent = write(fd, &hello, sizeof hello);
+        else if (header->opcode == FUSE_GETATTR)
+            sent = write(fd, &attributes, sizeof attributes);
+        else if (header->opcode != FUSE_FORGET) {
+            struct fuse_out_header none = {sizeof none, -ENOSYS, header->unique};
+            sent = write(fd, &none, sizeof none);
+        }
+        if (sent < 0)
+            return perror("write"), 1;
+    }
+    printf("stuck\n");
+    fflush(stdout);
+    for (;;)
+        pause();
+}
+
+static int fuse_wait(const char *directory)
+{
+    char path[128];
+    struct stat found;
+    if (access("/dev/fuse", F_OK) == 0) {
+        int fd = fuse_mount(directory);
+        if (fd < 0)
+            return 1;
+        if (fork() == 0)
+            return fuse_serve(fd);
+        close(fd);
+    }
+    snprintf(path, sizeof path, "%s/file", directory);
+    return stat(path, &found) < 0;
+}
+
 static int stop_init(void)
 {
     raise(SIGSTOP);
@@ -325,6 +479,12 @@ int main(int argc, char **argv)
         return terminal();
     if (strcmp(verb, "escapes") == 0)
         return escapes(argc - 2, argv + 2);
+    if (strcmp(verb, "keyring-add") == 0 && argc >= 3)
+        return keyring_add(argv[2], argv + 3);
+    if (strcmp(verb, "keyring-try") == 0 && argc == 5)
+        return keyring_try(argv[2], number(atol(argv[3])), number(atol(argv[4])));
+    if (strcmp(verb, "foreign") == 0 && argc == 4)
+        return foreign(argv[2], atol(argv[3]));
     if (strcmp(verb, "mounts") == 0 && argc == 3)
         return mounts(atol(argv[2]));
     if (strcmp(verb, "fork-bomb") == 0)
@@ -339,6 +499,12 @@ int main(int argc, char **argv)
         return files(argv[2], atol(argv[3]));
     if (strcmp(verb, "cgroups") == 0 && argc == 4)
         return cgroups(argv[2], atol(argv[3]));
+    if (strcmp(verb, "fuse-serve") == 0 && argc == 3) {
+        int fd = fuse_mount(argv[2]);
+        return fd < 0 ? 1 : fuse_serve(fd);
+    }
+    if (strcmp(verb, "fuse-wait") == 0 && argc == 3)
+        return fuse_wait(argv[2]);
     if (strcmp(verb, "stop-init") == 0)
         return stop_init();
     fprintf(stderr, "attacker: no such verb, or not its arguments\n");

@@ -3,12 +3,13 @@
 import os
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from attacks import ALL_CAPABILITIES, our_groups, wait_for, with_capabilities
+from attacks import ALL_CAPABILITIES, bind, one_line_error, our_groups, wait_for, with_capabilities
 
+import lacks
 from fixtures_runtime import BundleFactory, Json, Runtime, default_config
 from processes import descendants, kill_descendants
 
@@ -137,3 +138,66 @@ def test_a_standing_init_can_be_killed(flooded: Runtime, bundle: BundleFactory, 
     else:
         flooded.call("pause", BOX)
     assert flooded.state(BOX)["status"] in ("running", "paused")
+
+
+def waiting_for_fuse(place: str) -> Json:
+    """A box that waits for a file whose server does not answer: no signal ends that (fuse(4))."""
+    config = with_capabilities(flooding("fuse-wait", place), ALL_CAPABILITIES)
+    config["linux"]["resources"]["devices"] = [{"allow": True, "access": "rwm"}]
+    return config
+
+
+def test_a_filesystem_of_the_box_that_answers_nothing_dies_with_it(
+    flooded: Runtime, bundle: BundleFactory, hostile_root: Path
+) -> None:
+    """Denial of service: who waits for a FUSE server in the box cannot be killed, until that server is."""
+    lacks.need("FUSE", os.path.exists("/dev/fuse"))
+    config = waiting_for_fuse("/mnt")
+    config["linux"]["devices"] = [{"path": "/dev/fuse", "type": "c", "major": 10, "minor": 229}]
+    created = flooded.create(BOX, bundle(config, root=hostile_root))
+    flooded.start(BOX)
+    wait_for(lambda: "stuck" in created.stdout or created.stderr)
+    assert "stuck" in created.stdout, created
+
+
+@pytest.mark.parametrize("manager", ["cgroupfs", "disabled"])
+def test_a_process_that_cannot_be_killed_is_an_error_in_time(
+    boxwright: Runtime,
+    bundle: BundleFactory,
+    hostile_root: Path,
+    attacker: Path,
+    tmp_path: Path,
+    background: Callable[..., "subprocess.Popen[str]"],
+    manager: str,
+) -> None:
+    """Denial of service: a box that waits for a hanging FUSE server of the host outlives its kill. That is told in
+    bounded time, its state and groups are kept, and once the server has gone it is deleted as any other.
+    """
+    lacks.need("FUSE", os.path.exists("/dev/fuse"))
+    boxwright.command = (*boxwright.command, "--cgroup-manager", manager)
+    place = tmp_path / "hanging"
+    place.mkdir()
+    server = background(attacker, "fuse-serve", place)
+    assert server.stdout
+    try:
+        assert server.stdout.readline() == "mounted\n"
+        config = waiting_for_fuse("/mnt")
+        config["mounts"].append(bind(place, "/mnt"))
+        if manager == "disabled":
+            config["linux"]["resources"] = {}
+        boxwright.create(BOX, bundle(config, root=hostile_root))
+        boxwright.start(BOX)
+        assert server.stdout.readline() == "stuck\n"
+        began = time.monotonic()
+        refused = boxwright.delete(BOX, "--force", check=False)
+        assert time.monotonic() - began < 2 * DELETE_SECONDS
+        assert "cannot kill" in one_line_error(refused)
+        assert boxwright.ids() == [BOX]
+        assert bool(our_groups()) == (manager == "cgroupfs")
+        server.kill()
+        server.wait()
+        assert boxwright.delete(BOX, "--force").stderr == ""
+        assert boxwright.ids() == our_groups() == []
+    finally:
+        server.kill()
+        subprocess.run(["umount", "--lazy", place], check=True)

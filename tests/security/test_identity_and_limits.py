@@ -165,19 +165,23 @@ def test_the_default_configuration_hides_what_tells_of_the_host(boxwright_comman
     assert set(linux["readonlyPaths"]) >= READONLY
 
 
-def test_every_box_has_a_session_keyring_of_its_own(
-    boxwright: Runtime, bundle: BundleFactory, hostile_root: Path
-) -> None:
-    """Keys of one box, or of the caller, are not in the keyring of another."""
-    mine = re.findall(r"_ses\S*", Path("/proc/keys").read_text())
-    found = []
-    for box in ("keyring1", "keyring2"):
-        config = default_config("/bin/cat", "/proc/keys")
-        config["linux"]["maskedPaths"] = []
-        text = boxwright.run(box, bundle(config, root=hostile_root)).stdout
-        assert f"_ses.{box}" in text, text
-        found.append(text)
-    assert not set(mine) & {"_ses.keyring1", "_ses.keyring2"}
+def test_the_default_configuration_gives_little(boxwright_command: str, tmp_path: Path) -> None:
+    """CVE-2022-29162, CVE-2016-8867: `spec` hands on no capability by inheritance and lets no program gain any; the
+    root cannot be written to, no device is allowed but the default ones, and no namespace is the host's but for the
+    user's, which is another with `--rootless`.
+    """
+    config = _spec(boxwright_command, tmp_path)
+    process, linux = config["process"], config["linux"]
+    assert process["noNewPrivileges"]
+    assert not {"inheritable", "ambient"} & {kind for kind, names in process["capabilities"].items() if names}
+    assert set(process["capabilities"]["bounding"]) == {"CAP_AUDIT_WRITE", "CAP_KILL", "CAP_NET_BIND_SERVICE"}
+    assert config["root"]["readonly"]
+    assert linux["resources"]["devices"] == [{"allow": False, "access": "rwm"}]
+    kinds = {namespace["type"] for namespace in linux["namespaces"] if "path" not in namespace}
+    assert kinds >= {"pid", "network", "ipc", "uts", "mount", "cgroup"}
+    (tmp_path / "other").mkdir()
+    rootless = _spec(boxwright_command, tmp_path / "other", "--rootless")["linux"]
+    assert "user" in {namespace["type"] for namespace in rootless["namespaces"]}
 
 
 @pytest.mark.parametrize("count", [341, 5000])

@@ -1,16 +1,20 @@
 """The container never reaches the runtime's executable, memory, descriptors or terminal."""
 
+import fcntl
 import hashlib
+import mmap
 import os
 import pty
 import select
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from attacks import findings, in_user_namespace, one_line_error, rounds, wait_for
 
+from boxwright.host.spawn import helper_path, sealed_helper
 from fixtures_runtime import REPOSITORY, BundleFactory, Runtime, default_config
 
 pytestmark = pytest.mark.root
@@ -41,6 +45,29 @@ def test_the_entry_point_proc_self_exe_runs_no_file_of_the_host(
     assert _digests() == before
 
 
+def test_the_copy_that_enters_a_box_cannot_be_changed() -> None:
+    """CVE-2019-5736: whoever gets hold of the helper's copy in memory cannot write to it, neither grow nor cut it, and
+    cannot take that away; it is none of the file on the host.
+    """
+    sealed = sealed_helper()
+    assert os.fstat(sealed).st_ino != os.stat(helper_path()).st_ino
+    again = os.open(f"/proc/self/fd/{sealed}", os.O_RDWR | os.O_CLOEXEC)
+    try:
+        size = os.fstat(again).st_size
+        attempts: tuple[Callable[[], object], ...] = (
+            lambda: os.write(again, b"x"),
+            lambda: os.ftruncate(again, 0),
+            lambda: os.ftruncate(again, size + 1),
+            lambda: mmap.mmap(again, size, mmap.MAP_SHARED, mmap.PROT_READ | mmap.PROT_WRITE),
+            lambda: fcntl.fcntl(again, fcntl.F_ADD_SEALS, 0),
+        )
+        for attempt in attempts:
+            with pytest.raises(PermissionError):
+                attempt()
+    finally:
+        os.close(again)
+
+
 @pytest.mark.parametrize("kind", ["root", "user namespace"])
 def test_a_process_that_joins_cannot_be_attacked(
     boxwright: Runtime, bundle: BundleFactory, hostile_root: Path, kind: str
@@ -59,6 +86,27 @@ def test_a_process_that_joins_cannot_be_attacked(
         assert result.status == 0, result
     assert set(created.stdout.split("\n")) <= {"watching", ""}
     assert _digests() == before
+
+
+@pytest.mark.parametrize("joined", [("pid",), ("pid", "ipc", "network", "uts")], ids=["pid", "all"])
+def test_a_box_that_joins_cannot_be_attacked(
+    boxwright: Runtime, bundle: BundleFactory, hostile_root: Path, joined: tuple[str, ...]
+) -> None:
+    """CVE-2016-9962: the same while whole boxes are made in the pid namespace of the one that attacks."""
+    config = default_config("/bin/attacker", "watch", "600")
+    created = boxwright.create("attacked", bundle(config, root=hostile_root))
+    boxwright.start("attacked")
+    wait_for(lambda: "watching" in created.stdout)
+    config = default_config("/bin/true")
+    pid, names = boxwright.state("attacked")["pid"], {"network": "net"}
+    for namespace in config["linux"]["namespaces"]:
+        if namespace["type"] in joined:
+            namespace["path"] = f"/proc/{pid}/ns/{names.get(namespace['type'], namespace['type'])}"
+    path = bundle(config, root=hostile_root)
+    for index in range(rounds(15)):
+        result = boxwright.run(f"joins{index}", path)
+        assert result.status == 0, result
+    assert set(created.stdout.split("\n")) <= {"watching", ""}
 
 
 @pytest.mark.parametrize("verb", ["run", "exec"])

@@ -8,10 +8,9 @@ import sys
 
 import pytest
 
-from boxwright.host.seccomp import compile_section, syscall_numbers
+from boxwright.host.seccomp import compile_section, host_arch, syscall_numbers
 from boxwright.plan.default_profile import default_seccomp
 from boxwright.plan.default_profile_data import ALLOWED, REFUSED, UNAVAILABLE, WITH_CAPABILITY
-from boxwright.plan.seccomp_arch import native_arch
 from boxwright.plan.seccomp_flags import filter_flags
 from boxwright.spec.types import Seccomp, Syscall, SyscallArg
 from lacks import need, need_program
@@ -58,7 +57,7 @@ def answers(tmp_path, section, calls):
 
 
 def number(name):
-    return syscall_numbers().resolve(native_arch(), name).direct
+    return syscall_numbers().resolve(host_arch(), name).direct
 
 
 def expected_refusals():
@@ -70,26 +69,27 @@ def expected_refusals():
     by_name["clone3"] = ENOSYS
     found = dict.fromkeys(range(601), ENOSYS)
     for name in (*ALLOWED.split(), "clone", "unshare", "personality", "socket", "socketpair", "ioctl"):
-        known = syscall_numbers().resolve(native_arch(), name)
+        known = syscall_numbers().resolve(host_arch(), name)
         if known is not None:
             found.pop(known.direct, None)
     for name, errno in by_name.items():
-        known = syscall_numbers().resolve(native_arch(), name)
+        known = syscall_numbers().resolve(host_arch(), name)
         if known is not None and known.direct is not None:
             found[known.direct] = errno
     return found
 
 
 def test_every_refused_call_is_refused_by_the_kernel(tmp_path):
+    """System calls: each number from 0 to 600 that the default profile does not allow, whatever the arguments are."""
     expected = expected_refusals()
     assert len(expected) > 150
-    found = answers(tmp_path, default_seccomp(()), [(number, *BAD_ARGS) for number in expected])
+    found = answers(tmp_path, default_seccomp((), host_arch()), [(number, *BAD_ARGS) for number in expected])
     assert dict(zip(expected, found, strict=True)) == {number: -errno for number, errno in expected.items()}
 
 
 def test_allowed_calls_reach_the_kernel(tmp_path):
     calls = [(number("getuid"),), (number("umask"), 0o22), (number("close"), ALL_ONES), (number("statx"), *BAD_ARGS)]
-    found = answers(tmp_path, default_seccomp(()), calls)
+    found = answers(tmp_path, default_seccomp((), host_arch()), calls)
     assert found[0] == (65534 if os.geteuid() == 0 else os.getuid())
     assert found[2] == -9  # EBADF
     assert EPERM not in [-result for result in found]
@@ -111,23 +111,24 @@ def test_arguments_decide_in_the_kernel(tmp_path):
         (number("clone"), 0x10000011, 0, 0, 0, 0): EPERM,
         (number("personality"), 0x400000): EPERM,
     }
-    found = answers(tmp_path, default_seccomp(()), list(calls))
+    found = answers(tmp_path, default_seccomp((), host_arch()), list(calls))
     assert dict(zip(calls, found, strict=True)) == {call: -errno for call, errno in calls.items()}
 
 
 def test_netlink_and_unix_sockets_are_there(tmp_path):
     calls = [(number("socket"), family, 2, 0) for family in (1, 2, 16)]
-    assert all(result >= 0 for result in answers(tmp_path, default_seccomp(()), calls))
+    assert all(result >= 0 for result in answers(tmp_path, default_seccomp((), host_arch()), calls))
 
 
 def test_ordinary_programs_run(tmp_path):
-    done = probe(tmp_path, default_seccomp(()), "exec", "/bin/ls")
+    done = probe(tmp_path, default_seccomp((), host_arch()), "exec", "/bin/ls")
     assert done.returncode == 0, done.stderr
 
 
 @pytest.mark.usefixtures("x86_64")
 def test_x32_calls_kill(tmp_path):
-    done = probe(tmp_path, default_seccomp(()), "calls", calls=[(0x40000000 | 39,)])
+    """System calls: one of the x32 ABI ends the process."""
+    done = probe(tmp_path, default_seccomp((), host_arch()), "calls", calls=[(0x40000000 | 39,)])
     assert done.returncode == -signal.SIGSYS
 
 
@@ -164,6 +165,7 @@ def int_0x80(tmp_path):
 
 @pytest.mark.usefixtures("x86_64")
 def test_32_bit_calls_are_killed_unless_x86_is_listed(tmp_path, int_0x80):
+    """System calls: int 0x80 under a filter that lists 64-bit calls alone, and one that lists both."""
     section = Seccomp("SCMP_ACT_ALLOW", syscalls=(Syscall(("mount",), "SCMP_ACT_ERRNO", EPERM),))
     mount, getpid = int_0x80(MOUNT_32), int_0x80(GETPID_32)
     assert probe(tmp_path, section, "exec", mount).returncode == -signal.SIGSYS
@@ -175,8 +177,8 @@ def test_32_bit_calls_are_killed_unless_x86_is_listed(tmp_path, int_0x80):
 
 @pytest.mark.usefixtures("x86_64")
 def test_32_bit_calls_meet_the_default_profile(tmp_path, int_0x80):
-    assert probe(tmp_path, default_seccomp(()), "exec", int_0x80(MOUNT_32)).returncode == EPERM
-    assert probe(tmp_path, default_seccomp(()), "exec", int_0x80(GETPID_32)).returncode == 0
+    assert probe(tmp_path, default_seccomp((), host_arch()), "exec", int_0x80(MOUNT_32)).returncode == EPERM
+    assert probe(tmp_path, default_seccomp((), host_arch()), "exec", int_0x80(GETPID_32)).returncode == 0
 
 
 @pytest.mark.parametrize(

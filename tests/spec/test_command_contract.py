@@ -1,5 +1,6 @@
 """What engines count on beside the standard: the command line as runc has it, on real containers."""
 
+import ctypes
 import json
 import os
 import re
@@ -13,6 +14,8 @@ from pathlib import Path
 
 import pytest
 
+from boxwright.host.seccomp import syscall_numbers
+from boxwright.plan.seccomp_arch import native_arch
 from fixtures_probe import Boxes, living, unique_id
 from fixtures_runtime import wait_gone
 
@@ -201,9 +204,11 @@ def test_the_state_directory_of_a_user_is_sticky(boxes: Boxes):
 
 
 def test_a_no_new_keyring_container_has_the_caller_s_session_keyring(boxes: Boxes):
-    config = boxes.config("cat", "/proc/keys")
-    config["linux"]["maskedPaths"] = []
+    keyctl = syscall_numbers().resolve(native_arch(), "keyctl").direct
+    ours = ctypes.CDLL(None).syscall(keyctl, 0, -3, 0)  # KEYCTL_GET_KEYRING_ID of the session keyring
+    config = boxes.config("syscall", str(keyctl), "0", "-3", "0")
     for options, own in (((), True), (("--no-new-keyring",), False)):
-        container = unique_id()
-        result = boxes.runtime.run(container, boxes.bundle(config), *options, check=True)
-        assert (f"_ses.{container}" in result.stdout) == own
+        result = boxes.runtime.run(unique_id(), boxes.bundle(config), *options, check=True)
+        serial = int(result.stdout.split()[1])
+        assert serial > 0
+        assert (serial != ours) == own

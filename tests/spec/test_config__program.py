@@ -433,6 +433,13 @@ def test_a_label_that_cannot_be_applied_is_an_error(boxes: Boxes, key):
     assert key in result.stderr
 
 
+@pytest.mark.spec("config.md#configLinuxProcess")
+def test_a_profile_without_apparmor_is_an_error_of_create(boxes: Boxes):
+    lacks.need("a host without AppArmor", not Path("/sys/module/apparmor").exists())
+    message = boxes.refused(process(boxes, "args", "ran", apparmorProfile="no-such-label"))
+    assert "`/process/apparmorProfile` is not supported by the `linux` box here: AppArmor is not active" in message
+
+
 # ── descriptors and signals ─────────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -499,7 +506,7 @@ def test_socket_activation(boxes: Boxes, pid):
 def test_signals_are_as_a_program_expects_them(boxes: Boxes):
     bundle, container = boxes.bundle(boxes.config("signals")), f"bw-{os.getpid()}-signals"
     words = [*boxes.runtime.command, "--root", boxes.runtime.root, "run", "--bundle", bundle, container]
-    script = 'trap "" INT QUIT PIPE USR1; exec "$@"'
+    script = 'trap "" INT QUIT PIPE USR1 CHLD; exec "$@"'
     done = subprocess.run(["sh", "-c", script, "sh", *map(str, words)], check=True, capture_output=True, text=True)
     assert done.stdout == ""
 

@@ -123,9 +123,16 @@ def test_the_default_action_is_for_what_no_rule_names(boxes: Boxes):
         assert boxes.output(config) == f"syscall {-error}\nafter\n"
 
 
-def test_a_name_that_the_kernel_does_not_know_is_passed_over(boxes: Boxes):
+def test_a_name_that_is_not_known_is_passed_over_and_told(boxes: Boxes):
     config = filtered(boxes, rule("SCMP_ACT_ERRNO", "getppid", "no_such_call_yet"))
-    assert boxes.output(config) == f"syscall {-errno.EPERM}\nafter\n"
+    bundle = boxes.bundle(config)
+    for _compiled_or_cached in range(2):
+        result = boxes.run_bundle(bundle)
+        assert result.stdout == f"syscall {-errno.EPERM}\nafter\n"
+        (said,) = result.stderr.splitlines()
+        assert "warning" in said
+        assert "`no_such_call_yet`" in said
+        assert "getppid" not in said
 
 
 @pytest.mark.parametrize(

@@ -1,15 +1,22 @@
 """runtime.md: the operations on real containers, their order and their errors."""
 
+import errno
 import json
 import os
+import select
 import shutil
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 import lacks
-from fixtures_probe import Boxes, groups_of, state_of, unique_id
-from fixtures_runtime import default_config
+from fixtures_probe import Box, Boxes, groups_of, state_of, unique_id
+from fixtures_runtime import TIMEOUT_SECONDS, Json, default_config, wait_gone
 
 pytestmark = pytest.mark.root
 
@@ -63,6 +70,122 @@ def test_a_paused_container_has_a_state_of_its_own(boxes: Boxes):
     assert box.state()["status"] == "paused"
     boxes.runtime.call("resume", box.id)
     assert box.state()["status"] == "running"
+
+
+class Held:
+    """A container whose making is held by a hook until it is let go."""
+
+    def __init__(self, boxes: Boxes, verb: str, kind: str) -> None:
+        self._held, self.go = boxes.directory / "held", boxes.directory / "go"
+        os.mkfifo(self._held)
+        os.mkfifo(self.go)
+        script = f"echo held > {self._held}; cat {self.go}"
+        hook = {"path": "/bin/sh", "args": ["sh", "-c", script], "env": ["PATH=/usr/bin:/bin"]}
+        config = boxes.config("pause") | {"hooks": {kind: [hook]}}
+        self.box = Box(boxes.runtime, unique_id("held"), boxes.bundle(config))
+        words = [*boxes.runtime.command, "--root", boxes.runtime.root, verb, "--bundle", self.box.bundle, self.box.id]
+        if verb == "run":
+            words.insert(-1, "--detach")
+        self.maker = subprocess.Popen(words, stdin=subprocess.DEVNULL)
+
+    def wait(self) -> None:
+        """Until the hook runs."""
+        fd = os.open(self._held, os.O_RDONLY | os.O_NONBLOCK)
+        try:
+            assert select.select([fd], [], [], TIMEOUT_SECONDS)[0]
+        finally:
+            os.close(fd)
+
+    def let_go(self) -> None:
+        """Let the hook end, and wait for the maker's end."""
+        self.go.write_text("")
+        assert self.maker.wait(TIMEOUT_SECONDS) == 0
+
+    def end_hook(self) -> None:
+        """A hook outlives a maker that is killed."""
+        try:
+            os.close(os.open(self.go, os.O_WRONLY | os.O_NONBLOCK))
+        except OSError as error:
+            assert error.errno == errno.ENXIO  # nobody reads: it has ended
+
+
+@contextmanager
+def held(boxes: Boxes, verb: str, kind: str) -> Iterator[Held]:
+    made = Held(boxes, verb, kind)
+    try:
+        made.wait()
+        yield made
+    finally:
+        made.maker.kill()
+        made.maker.wait()
+        made.end_hook()
+
+
+@pytest.mark.spec("runtime.md#runtimeState")
+@pytest.mark.parametrize("kind", ["prestart", "createRuntime", "createContainer"])
+@pytest.mark.parametrize(("verb", "made"), [("run", "running"), ("create", "created")])
+def test_a_container_is_creating_until_it_is_made(boxes: Boxes, verb, made, kind, validator):
+    with held(boxes, verb, kind) as making:
+        state = making.box.state()
+        assert state["status"] == "creating"
+        validator("state-schema.json").validate(state)
+        assert status_listed(boxes, making.box) == "creating"
+        making.let_go()
+        assert making.box.state()["status"] == status_listed(boxes, making.box) == made
+        assert making.box.pid == state["pid"]
+
+
+def status_listed(boxes: Boxes, box: Box) -> str:
+    listed: list[Json] = json.loads(boxes.runtime.call("list", "--format", "json").stdout)
+    (status,) = [state["status"] for state in listed if state["id"] == box.id]
+    assert isinstance(status, str)
+    return status
+
+
+@pytest.mark.spec("runtime.md#runtimeKill")
+def test_what_is_being_made_takes_neither_signals_nor_processes(boxes: Boxes):
+    with held(boxes, "run", "createRuntime") as making:
+        for words in (("kill", making.box.id, "KILL"), ("exec", making.box.id, "/bin/true")):
+            result = boxes.runtime.call(*words, check=False)
+            assert result.status != 0
+            assert "creating" in result.stderr
+        making.let_go()
+        assert making.box.exec("/bin/true").status == 0
+        making.box.kill("KILL")
+        making.box.wait()
+
+
+@pytest.mark.spec("runtime.md#runtimeState")
+def test_a_program_runs_though_its_maker_has_not_heard_of_it(boxes: Boxes):
+    with held(boxes, "run", "createContainer") as making:
+        pid = making.box.pid
+        making.maker.send_signal(signal.SIGSTOP)
+        making.go.write_text("")
+        wait_until_executes(pid, "/bin/probe")
+        assert making.box.state()["status"] == "running"
+        assert making.box.exec("/bin/true").status == 0
+        making.maker.send_signal(signal.SIGCONT)
+        assert making.maker.wait(TIMEOUT_SECONDS) == 0
+        assert making.box.state()["status"] == "running"
+
+
+@pytest.mark.spec("runtime.md#runtimeDelete")
+def test_what_a_dead_maker_left_is_stopped_and_can_be_deleted(boxes: Boxes):
+    with held(boxes, "create", "createRuntime") as making:
+        pid = making.box.pid
+        making.maker.kill()
+        making.maker.wait()
+        wait_gone(pid)
+        assert making.box.state()["status"] == "stopped"
+        making.box.delete()
+        assert groups_of(making.box.id) == []
+
+
+def wait_until_executes(pid: int, program: str) -> None:
+    deadline = time.monotonic() + TIMEOUT_SECONDS
+    while os.readlink(f"/proc/{pid}/exe") != program:
+        assert time.monotonic() < deadline
+        time.sleep(0.001)
 
 
 @pytest.mark.spec("runtime.md#runtimeQueryState")

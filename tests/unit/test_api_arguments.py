@@ -1,13 +1,14 @@
 """Arguments of the library that make no box are refused before anything is made."""
 
 import json
+import resource
 
 import pytest
 
 import boxwright
 from boxwright.api.arguments import options_for, process_for, resources_for
 from boxwright.api.bundled import bundle_document
-from boxwright.api.recipe import Recipe
+from boxwright.api.recipe import Recipe, rlimits
 from boxwright.errors import ConfigError, HostError, UnsupportedError, UsageError
 from boxwright.spec.types import Process
 from fixtures_runtime import default_config
@@ -33,12 +34,20 @@ def test_what_makes_no_box(arguments, message):
         options_for(**arguments)
 
 
-@pytest.mark.parametrize("isolation", ["vm", "sandbox"])
-def test_boxes_that_do_not_exist_yet_say_so(isolation):
-    with pytest.raises(UnsupportedError, match=f"`{isolation}` box"):
-        boxwright.run(["true"], isolation=isolation)
-    with pytest.raises(UnsupportedError, match=f"`{isolation}` box"):
-        boxwright.Box(isolation=isolation)
+@pytest.mark.parametrize(("ours", "tasks"), [(resource.RLIM_INFINITY, 1024), (5000, 1024), (300, 300)])
+def test_without_groups_tasks_are_limited_as_far_as_can_be(monkeypatch, ours, tasks):
+    monkeypatch.setattr(resource, "getrlimit", lambda _what: (ours, ours))
+    limit = {"type": "RLIMIT_NPROC", "soft": tasks, "hard": tasks}
+    assert rlimits(options_for(["true"]), groups=False) == [limit]
+    assert rlimits(options_for(["true"], limits=boxwright.Limits(pids=None)), groups=False) == []
+    assert rlimits(options_for(["true"]), groups=True) == []
+
+
+def test_the_box_that_does_not_exist_yet_says_so():
+    with pytest.raises(UnsupportedError, match="`sandbox` box"):
+        boxwright.run(["true"], isolation="sandbox")
+    with pytest.raises(UnsupportedError, match="`sandbox` box"):
+        boxwright.Box(isolation="sandbox")
 
 
 def test_the_defaults_stop_bombs_and_floods():

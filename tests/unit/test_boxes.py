@@ -6,8 +6,8 @@ import pytest
 
 from boxwright.boxes import table
 from boxwright.boxes.capabilities import IGNORED, LEVELS, SUPPORTED, UNSUPPORTED, row_of, rows
-from boxwright.boxes.require import BOXES, require
-from boxwright.errors import UnsupportedError
+from boxwright.boxes.require import BOXES, ISOLATION_ANNOTATION, isolation_of, require
+from boxwright.errors import UnsupportedError, UsageError
 from boxwright.spec.constants import HOOK_KINDS, MOUNT_OPTIONS, NAMESPACES
 from boxwright.spec.decode import from_value, plain_kind
 from boxwright.spec.kinds import SpecRecord
@@ -96,10 +96,22 @@ def test_a_plain_configuration_is_taken() -> None:
     require(from_value(Config, {**LEAST, "linux": {"namespaces": [{"type": "mount"}]}}))
 
 
-@pytest.mark.parametrize("box", ["vm", "sandbox", "matchbox"])
-def test_boxes_that_do_not_exist_are_refused(box: str) -> None:
-    with pytest.raises(UnsupportedError, match=f"`{box}` box"):
-        require(from_value(Config, LEAST), box)
+def test_boxes_that_do_not_exist_are_refused() -> None:
+    with pytest.raises(UnsupportedError, match="`sandbox` box"):
+        require(from_value(Config, LEAST), "sandbox")
+    with pytest.raises(UsageError, match="`matchbox` is no kind of box"):
+        require(from_value(Config, LEAST), "matchbox")
+
+
+def test_the_kind_of_box_is_what_is_asked_for() -> None:
+    plain, marked = (
+        from_value(Config, LEAST),
+        from_value(Config, {**LEAST, "annotations": {ISOLATION_ANNOTATION: "vm"}}),
+    )
+    sectioned = from_value(Config, {**LEAST, "vm": SECTIONS["vm"]})
+    assert [isolation_of(config) for config in (plain, marked, sectioned)] == ["linux", "vm", "vm"]
+    assert isolation_of(marked, "linux") == "linux"
+    require(sectioned, "vm")
 
 
 def test_the_page_is_what_the_table_says() -> None:

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from boxwright.api.options import Bind, BoxOptions
+from boxwright.api.records import Limits
 from boxwright.cli.main import Invocation
 from boxwright.cli.run import _engine_form
 from boxwright.cli.run_here import box_options
@@ -14,24 +15,26 @@ from boxwright.errors import UsageError
 @pytest.mark.parametrize(
     ("words", "expected"),
     [
-        ("-- ls -l", BoxOptions(("ls", "-l"))),
-        ("-t ls", BoxOptions(("ls",), terminal=True)),
-        ("-it -- sh", BoxOptions(("sh",), terminal=True, interactive=True)),
-        ("--interactive=false -- sh", BoxOptions(("sh",), interactive=False)),
+        ("-- ls -l", BoxOptions(("ls", "-l"), pids=1024)),
+        ("-t ls", BoxOptions(("ls",), pids=1024, terminal=True)),
+        ("-it -- sh", BoxOptions(("sh",), pids=1024, terminal=True, interactive=True)),
+        ("--interactive=false -- sh", BoxOptions(("sh",), pids=1024, interactive=False)),
         ("--memory 64m --cpus 1.5 --pids 9 -- x", BoxOptions(("x",), memory_bytes=64 << 20, cpus=1.5, pids=9)),
         ("--memory -1 --pids -1 -- x", BoxOptions(("x",))),
-        ("--timeout 1m -- x", BoxOptions(("x",), timeout_s=60.0)),
-        ("--user 1:2 -- x", BoxOptions(("x",), uid=1, gid=2)),
-        ("--network host --isolation vm -- x", BoxOptions(("x",), network="host", isolation="vm")),
+        ("--timeout 1m -- x", BoxOptions(("x",), pids=1024, timeout_s=60.0)),
+        ("--user 1:2 -- x", BoxOptions(("x",), pids=1024, uid=1, gid=2)),
+        ("--network host --isolation vm -- x", BoxOptions(("x",), pids=1024, network="host", isolation="vm")),
         ("--read-only --no-overlay --init-system -- x",
-         BoxOptions(("x",), read_only=True, overlay=False, init_system=True)),
-        ("--name n --hostname h --cwd /srv -- x", BoxOptions(("x",), name="n", hostname="h", cwd="/srv")),
-        ("--bind /usr -- x", BoxOptions(("x",), binds=(Bind("/usr", "/usr"),))),
-        ("--bind /usr:rw -- x", BoxOptions(("x",), binds=(Bind("/usr", "/usr", True),))),
-        ("--bind /usr:/srv:ro -- x", BoxOptions(("x",), binds=(Bind("/usr", "/srv"),))),
-        ("--rw /usr -- x", BoxOptions(("x",), binds=(Bind("/usr", "/usr", True),))),
-        ("--rootfs / -- x", BoxOptions(("x",), rootfs="/")),
-        ("--bundle /usr --", BoxOptions((), bundle="/usr")),
+         BoxOptions(("x",), pids=1024, read_only=True, overlay=False, init_system=True)),
+        ("--name n --hostname h --cwd /srv -- x", BoxOptions(("x",), pids=1024, name="n", hostname="h", cwd="/srv")),
+        ("--bind /usr -- x", BoxOptions(("x",), pids=1024, binds=(Bind("/usr", "/usr"),))),
+        ("--bind /usr:rw -- x", BoxOptions(("x",), pids=1024, binds=(Bind("/usr", "/usr", True),))),
+        ("--bind /usr:/srv:ro -- x", BoxOptions(("x",), pids=1024, binds=(Bind("/usr", "/srv"),))),
+        ("--rw /usr -- x", BoxOptions(("x",), pids=1024, binds=(Bind("/usr", "/usr", True),))),
+        ("--rootfs / -- x", BoxOptions(("x",), pids=1024, rootfs="/")),
+        ("--bundle /usr --", BoxOptions((), bundle="/usr", pids=None)),
+        ("--bundle /usr --pids 9 --", BoxOptions((), bundle="/usr", pids=9)),
+        ("-- x", BoxOptions(("x",), pids=Limits().pids)),
     ],
 )  # fmt: skip
 def test_flags_describe_a_box(words: str, expected: BoxOptions) -> None:
@@ -76,7 +79,7 @@ def test_a_relative_path_is_made_absolute(tmp_path: Path, monkeypatch: pytest.Mo
     (tmp_path / "sub").mkdir()
     monkeypatch.chdir(tmp_path)
     assert box_options(["--bind", "sub", "--rootfs", ".", "--", "x"]) == BoxOptions(
-        ("x",), rootfs=str(tmp_path), binds=(Bind(f"{tmp_path}/sub", f"{tmp_path}/sub"),)
+        ("x",), pids=1024, rootfs=str(tmp_path), binds=(Bind(f"{tmp_path}/sub", f"{tmp_path}/sub"),)
     )
 
 

@@ -239,7 +239,7 @@ def test_output_of_a_hook_is_told_once() -> None:
 
 
 def test_warning_of_a_soft_step() -> None:
-    step = Step(ops.JoinKeyring("_ses.x"), soft=True)
+    step = Step(ops.NewKeyring(), soft=True)
     line = explain_failure(plan_of(step), None, ops.INIT, 0, e.EDQUOT, kind=ops.WARNING).message
     assert line.startswith("cannot make a session keyring of its own: ")
     assert "maxkeys" in line

@@ -10,7 +10,7 @@ import pytest
 
 from boxwright.errors import ConfigError, HostError
 from boxwright.host import seccomp_cache
-from boxwright.host.seccomp import compile_section
+from boxwright.host.seccomp import compile_section, host_arch
 from boxwright.plan.default_profile import default_seccomp
 from boxwright.spec.types import Seccomp, Syscall, SyscallArg
 from lacks import need_root
@@ -35,13 +35,40 @@ def only_entry(cache):
 
 def test_entry_is_private_and_read_back(cache, monkeypatch):
     program = seccomp_cache.program_for(SECTION, str(cache))
-    assert program == compile_section(SECTION).code
+    assert program == (compile_section(SECTION).code, "")
     entry = only_entry(cache)
     assert stat.S_IMODE(cache.stat().st_mode) == 0o700
     assert stat.S_IMODE(entry.stat().st_mode) == 0o600
     forget(monkeypatch)
     monkeypatch.setattr(seccomp_cache, "_compile", lambda _section: pytest.fail("compiled again"))
     assert seccomp_cache.program_for(SECTION, str(cache)) == program
+
+
+@pytest.mark.parametrize("count", [1, 16, 17, 300])
+def test_what_is_left_out_is_remarked_from_the_cache_too(cache, monkeypatch, count):
+    names = tuple(f"no_such_call_{number}" for number in range(count))
+    section = SECTION.replace(syscalls=(*SECTION.syscalls, Syscall((*names, "openat"), "SCMP_ACT_ALLOW")))
+    program, remark = seccomp_cache.program_for(section, str(cache))
+    assert all((f"`{name}`" in remark) == (number < 16) for number, name in enumerate(names))
+    assert ("284 more" in remark) == (count == 300)
+    assert "openat" not in remark
+    forget(monkeypatch)
+    monkeypatch.setattr(seccomp_cache, "_compile", lambda _section: pytest.fail("compiled again"))
+    assert seccomp_cache.program_for(section, str(cache)) == (program, remark)
+
+
+def test_names_are_not_cut_to_those_of_calls(cache):
+    section = SECTION.replace(syscalls=(*SECTION.syscalls, Syscall(("openat\0x", "openat\u0301"), "SCMP_ACT_ALLOW")))
+    assert seccomp_cache.program_for(section, str(cache))[0] == compile_section(SECTION).code
+
+
+def test_the_longest_remark_fits_into_an_entry(cache, monkeypatch):
+    names = tuple(f"\U0001f4e6{number}\ud800" * 1000 for number in range(300))
+    section = SECTION.replace(syscalls=(*SECTION.syscalls, Syscall(names, "SCMP_ACT_ALLOW")))
+    compiled = seccomp_cache.program_for(section, str(cache))
+    forget(monkeypatch)
+    monkeypatch.setattr(seccomp_cache, "_compile", lambda _section: pytest.fail("compiled again"))
+    assert seccomp_cache.program_for(section, str(cache)) == compiled
 
 
 def test_memory_spares_the_directory(cache):
@@ -154,7 +181,7 @@ def test_everything_that_matters_is_in_the_key():
 
 def test_default_program_is_the_compiled_profile(cache, monkeypatch):
     program = seccomp_cache.default_program(frozenset({"CAP_SYS_CHROOT", "CAP_CHOWN"}), str(cache))
-    assert program == compile_section(default_seccomp(("CAP_SYS_CHROOT",))).code
+    assert program == compile_section(default_seccomp(("CAP_SYS_CHROOT",), host_arch())).code
     forget(monkeypatch)
     monkeypatch.setattr(seccomp_cache, "_compile_default", lambda _held: pytest.fail("compiled again"))
     # a capability that the profile does not look at is the same profile
@@ -166,7 +193,7 @@ def test_two_at_once_leave_one_whole_entry(cache):
     threads = [
         threading.Thread(
             target=lambda: programs.append(
-                seccomp_cache._from_directory("k" * 64, str(cache), lambda: compile_section(SECTION).code)
+                seccomp_cache._from_directory("k" * 64, str(cache), lambda: (compile_section(SECTION).code, ""))
             )
         )
         for _ in range(8)
@@ -175,7 +202,7 @@ def test_two_at_once_leave_one_whole_entry(cache):
         thread.start()
     for thread in threads:
         thread.join()
-    assert set(programs) == {compile_section(SECTION).code}
+    assert set(programs) == {(compile_section(SECTION).code, "")}
     assert len(programs) == 8
     assert only_entry(cache).name == "k" * 64
 

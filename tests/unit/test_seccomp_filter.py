@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from boxwright.errors import ConfigError, UnsupportedError
-from boxwright.host.seccomp import compile_section, syscall_numbers
+from boxwright.host.seccomp import compile_section, host_arch, syscall_numbers
 from boxwright.plan.seccomp_arch import ARCHES, native_arch
 from boxwright.plan.seccomp_filter import Number, compile_filter
 from boxwright.plan.seccomp_flags import filter_flags, uses_notify
@@ -78,7 +78,7 @@ def test_agrees_with_libseccomp_on_one_comparison(value, arg, operator):
         "SCMP_ACT_ALLOW",
         syscalls=(Syscall(("getpid",), "SCMP_ACT_ERRNO", 7, (SyscallArg(1, value, f"SCMP_CMP_{operator}", two),)),),
     )
-    native = native_arch()
+    native = host_arch()
     getpid = numbers_on(native)("getpid")
     theirs = machine.libseccomp_program(ALLOW, [(0x50007, getpid, [(1, operator, value, two)])])
     for tried in (arg, value, two, (value + 1) % 2**64, (value - 1) % 2**64, value ^ 2**32):

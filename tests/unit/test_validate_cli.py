@@ -105,6 +105,18 @@ def test_what_the_box_does_not_honour_is_a_warning() -> None:
     assert found.problem.pointer == "/vm"
 
 
+def test_system_calls_that_are_not_known_are_warnings() -> None:
+    document = default_config()
+    rules = [
+        {"names": ["read"], "action": "SCMP_ACT_ALLOW"},
+        {"names": ["openat", "no_such"], "action": "SCMP_ACT_LOG"},
+    ]
+    document["linux"]["seccomp"] = {"defaultAction": "SCMP_ACT_ERRNO", "syscalls": rules}
+    (found,) = findings(json.dumps(document).encode())
+    assert (found.severity, found.problem.pointer) == ("warning", "/linux/seccomp/syscalls/1/names/1")
+    assert found.problem.value == "no_such"
+
+
 def test_missing_file(tmp_path: Path) -> None:
     with pytest.raises(HostError, match="No such file"):
         validate(str(tmp_path))

@@ -32,6 +32,7 @@ def options_for(
     env: "Mapping[str, str] | None" = None,
     mounts: "Iterable[Bind]" = (),
     network: str = "none",
+    publish: "Sequence[str]" = (),
     cwd: str | None = None,
     user: "User" = None,
     hostname: str = "",
@@ -46,6 +47,7 @@ def options_for(
         raise UsageError("a command is needed", hint="only a bundle has one of its own")
     if network not in NETWORKS:
         raise UsageError(f"`{network}` is no network", hint=f"one of {', '.join(NETWORKS)}")
+    published(publish, isolation, network)
     limits = limits or _DEFAULT_LIMITS
     uid, gid = _ids(user)
     return BoxOptions(
@@ -62,6 +64,7 @@ def options_for(
         cpus=limits.cpus,
         pids=limits.pids,
         network=network,
+        publish=tuple(publish),
         isolation=isolation,
         name=name or "",
         read_only=read_only,
@@ -74,14 +77,37 @@ def options_for(
     )
 
 
+def published(words_: "Sequence[str]", isolation: str, network: str) -> None:
+    """Raise UsageError for a port that cannot be published, or of a box that has no such network."""
+    if not words_:
+        return
+    from boxwright.boxes.vm.network import parse_published
+
+    if isolation != "vm" or network != "host":
+        hint = "a `linux` box with the network `host` has the host's ports themselves"
+        raise UsageError("ports are published of a `vm` box with the network `host` only", hint=hint)
+    for word in words_:
+        try:
+            parse_published(word)
+        except ValueError as error:
+            raise UsageError(str(error)) from None
+
+
 def driver_for(options: BoxOptions, runtime: "Runtime | None", *, idle: bool) -> "BoxDriver":
     """The box of that kind, not yet begun; in the runtime given, or that of this user."""
+    from boxwright.api.boxes import prepare
     from boxwright.api.linux import LinuxBox
     from boxwright.api.sweep import default_runtime, sweep
 
     runtime = runtime or default_runtime()
     sweep(runtime)
-    return LinuxBox(options, runtime, idle=idle)
+    creation = prepare(options, runtime)
+    creation.idle = idle
+    if creation.box == "vm":
+        from boxwright.api.machine import MachineBox
+
+        return MachineBox(creation)
+    return LinuxBox(creation)
 
 
 def words(argv: "Argv | None") -> tuple[str, ...]:

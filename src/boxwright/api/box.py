@@ -13,7 +13,7 @@ from boxwright.errors import StateError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
     from typing import Any, Self
 
     from boxwright.api.arguments import Argv, StrPath, User
@@ -37,6 +37,7 @@ class BaseBox:
         env: "Mapping[str, str] | None" = None,
         mounts: "Iterable[Bind]" = (),
         network: str = "none",
+        publish: "Sequence[str]" = (),
         cwd: str | None = None,
         user: "User" = None,
         hostname: str = "",
@@ -52,8 +53,8 @@ class BaseBox:
         argv = None if bundle is not None else ("/bin/sh",)
         self._options = options_for(
             argv, rootfs=rootfs, bundle=bundle, isolation=isolation, limits=self._limits, env=env, mounts=mounts,
-            network=network, cwd=cwd, user=user, hostname=hostname, read_only=read_only, overlay=overlay, name=name,
-            die_with_parent=die_with_parent,
+            network=network, publish=publish, cwd=cwd, user=user, hostname=hostname, read_only=read_only,
+            overlay=overlay, name=name, die_with_parent=die_with_parent,
         )  # fmt: skip
         self._runtime = runtime
         self._lock = allocate_lock()
@@ -272,9 +273,7 @@ class Box(BaseBox):
         Links on the way to `path` lead where they would lead in the box, never out of it, whatever a program in the
         box does meanwhile. Raises HostError, and UsageError for a source that is no file, directory or link.
         """
-        from boxwright.api.transfer import put_into
-
-        put_into(self._open(), source, path, mode, user)
+        self._open().put(source, path, mode=mode, user=user)
 
     def get(self, path: str, target: "StrPath | None" = None, *, most_bytes: int | None = GIB) -> bytes:
         """Get the file at `path` in the box: its content, or, with `target`, written to that new path of the host.
@@ -286,9 +285,7 @@ class Box(BaseBox):
         Links in `path` are followed as in the box, never out of it. Only regular files are read, and none of the
         kernel's own (procfs, sysfs). Raises HostError.
         """
-        from boxwright.api.transfer import get_from
-
-        return get_from(self._open(), path, target, most_bytes)
+        return self._open().get(path, target, most_bytes)
 
 
 __all__ = ["Box", "Process"]

@@ -6,7 +6,7 @@ from boxwright.api.recipe import Recipe, capabilities_of
 from boxwright.boxes.require import require_isolation
 from boxwright.errors import UsageError
 from boxwright.host import facts as host_facts
-from boxwright.runtime.create import Creation
+from boxwright.runtime.create import Creation, creation_for
 from boxwright.runtime.options import RunOptions
 from boxwright.runtime.run import finish_run
 from boxwright.spec.jsontext import encode_json
@@ -38,11 +38,12 @@ def prepare(options: "BoxOptions", runtime: "Runtime") -> Creation:
     if options.bundle and options.rootfs:
         raise UsageError("a box has the root filesystem of `bundle` or of `rootfs`, not both")
     facts = host_facts.probe()
-    groups = runtime.cgroup_driver != "none" and facts.cgroups.writable
+    alone = (runtime.isolation or options.isolation) == "vm"  # on a kernel of its own, of which it has all
+    groups = alone or (runtime.cgroup_driver != "none" and facts.cgroups.writable)
     if options.bundle:
         creation = _bundled(options, runtime, groups)
     else:
-        creation = _composed(options, runtime, privileged=facts.privileged, groups=groups)
+        creation = _composed(options, runtime, privileged=alone or facts.privileged, groups=groups)
     creation.bound = options.bound
     creation.templated = not options.name  # only an id that we made up looks like nothing else
     return creation
@@ -50,7 +51,7 @@ def prepare(options: "BoxOptions", runtime: "Runtime") -> Creation:
 
 def _composed(options: "BoxOptions", runtime: "Runtime", *, privileged: bool, groups: bool) -> Creation:
     root, document = _document(options, privileged, groups)
-    creation = Creation(runtime, options.name or made_up_id(), RunOptions(root), document)
+    creation = creation_for(runtime, options.name or made_up_id(), RunOptions(root), document)
     creation.default_seccomp = capabilities_of(options)
     return _covered(creation, options, root)
 
@@ -78,7 +79,7 @@ def _bundled(options: "BoxOptions", runtime: "Runtime", groups: bool) -> Creatio
 
     bundle = os.path.realpath(options.bundle)
     document = bundle_text(options, groups=groups)
-    creation = Creation(runtime, options.name or made_up_id(), RunOptions(bundle), document)
+    creation = creation_for(runtime, options.name or made_up_id(), RunOptions(bundle), document)
     root = creation.config.root
     return _covered(creation, options, os.path.realpath(os.path.join(bundle, root.path)) if root else "")
 

@@ -3,6 +3,7 @@
 import os
 
 from boxwright.api.recipe import binds, resources, rlimits
+from boxwright.boxes.require import ISOLATION_ANNOTATION
 from boxwright.errors import HostError, UsageError
 from boxwright.spec.decode import decode
 from boxwright.spec.jsontext import encode_json, parse_json
@@ -51,6 +52,8 @@ def _changed(data: bytes, options: "BoxOptions", *, groups: bool) -> "JSON":
         document["root"] = {**_object(document, "root"), "readonly": True}
     if options.binds:
         document["mounts"] = [*_list(document, "mounts"), *binds(options)]
+    if options.isolation != "linux":
+        document["annotations"] = {**_object(document, "annotations"), ISOLATION_ANNOTATION: options.isolation}
     _change_process(document, options, groups=groups)
     _change_linux(document, options, groups=groups)
     return document
@@ -113,7 +116,8 @@ def _change_linux(document: "JSON", options: "BoxOptions", *, groups: bool) -> N
     if limits:
         linux["resources"] = {**_object(linux, "resources"), **limits}
     if options.network == "host":
-        if any(mount.get("type") == "sysfs" for mount in _list(document, "mounts")) and os.geteuid() != 0:
+        mounts_sysfs = any(mount.get("type") == "sysfs" for mount in _list(document, "mounts"))
+        if mounts_sysfs and os.geteuid() != 0 and options.isolation != "vm":  # whose sysfs is the guest's
             raise UsageError("without root sysfs cannot be mounted over the host's network", hint="bind /sys instead")
         namespaces = _list(linux, "namespaces")
         linux["namespaces"] = [namespace for namespace in namespaces if namespace.get("type") != "network"]

@@ -7,7 +7,7 @@ from time import monotonic
 
 from boxwright._record import Record
 from boxwright.errors import BoxwrightError
-from boxwright.host.processes import send_signal, wait_gone
+from boxwright.host.processes import claim, disclaim, send_signal, wait_gone
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -40,6 +40,9 @@ class Program:
     `started_s` is when its start was begun (time.monotonic): it may have ended before we hear that it runs.
     """
 
+    patience_s: float | None = None  # after it was killed; for ever where the kernel itself sees to its end
+    fault: BoxwrightError | None = None  # why nobody knows how it ended
+
     def __init__(self, pid: int, started_s: float, terminal: int = -1) -> None:
         self.pid = pid
         self.terminal = terminal
@@ -48,6 +51,7 @@ class Program:
         self._lock = allocate_lock()
         self._pidfd = -1
         self._pidfd = os.pidfd_open(pid)
+        claim(pid)  # who deletes the container meanwhile leaves its end to us
 
     def fileno(self) -> int:
         """Readable once the program has ended."""
@@ -68,6 +72,7 @@ class Program:
             raise BoxwrightError(f"somebody else has waited for process {self.pid}", hint=hint) from None
         if not done:
             return None
+        disclaim(self.pid)
         wall_s = monotonic() - self._started_s
         return Ending(status, used.ru_utime, used.ru_stime, wall_s, used.ru_maxrss * 1024)
 
@@ -85,6 +90,16 @@ class Program:
         with self._lock:
             return self.ending is None and send_signal(self._pidfd, number)
 
+    def kill(self) -> None:
+        """SIGKILL to the very program, so that its end can tell what it took."""
+        self.signal(SIGKILL)
+
+    def destroy(self) -> None:
+        """SIGKILL to what stands for it here."""
+        with self._lock:
+            if self.ending is None:
+                send_signal(self._pidfd, SIGKILL)
+
     def kill_group(self) -> None:
         """SIGKILL to it and to its process group: what it has started, as far as that has not left the group."""
         with self._lock:
@@ -96,8 +111,19 @@ class Program:
             except ProcessLookupError:
                 send_signal(self._pidfd, SIGKILL)
 
+    def wait_killed(self) -> Ending:
+        """Wait for the end of what was killed."""
+        ending = self.wait(self.patience_s)
+        if ending is None:
+            self.destroy()
+            ending = self.wait()
+        assert ending is not None
+        return ending
+
     def close(self) -> None:
         """Give the descriptors back; the program is not touched, and nobody should be waiting for it."""
+        if self._pidfd >= 0 and self.ending is None:
+            disclaim(self.pid)
         for fd in (self._pidfd, self.terminal):
             if fd >= 0:
                 os.close(fd)

@@ -5,7 +5,9 @@ It is a config.json like any other: it is decoded, validated and compiled as one
 
 import os
 
+from boxwright.boxes.require import ISOLATION_ANNOTATION, PUBLISH_ANNOTATION
 from boxwright.errors import UsageError
+from boxwright.host.subids import id_mappings, system_mappings
 from boxwright.plan.mounts import INIT_SYSTEM_ANNOTATION
 from boxwright.spec.constants import CAPABILITY_NAMES, OCI_VERSION_MAX
 from boxwright.spec.default import MASKED_PATHS, PATH, READONLY_PATHS
@@ -63,6 +65,8 @@ HOST_SECRETS = (
     "/var/spool/cron",
 )
 HOST_PRIVATE = ("/home", "/root")
+# what says where names are looked up; and where systemd-resolved(8) tells of the servers that it asks itself
+RESOLVER, RESOLVER_UPSTREAM = "/etc/resolv.conf", "/run/systemd/resolve/resolv.conf"
 
 
 class Recipe:
@@ -88,7 +92,7 @@ class Recipe:
             "process": self._process(),
             "mounts": self._mounts(),
             "linux": self._linux(),
-            "annotations": {INIT_SYSTEM_ANNOTATION: "true"} if options.init_system else {},
+            "annotations": annotations(options),
         }
 
     def _process(self) -> "JSON":
@@ -137,6 +141,7 @@ class Recipe:
             mounts.append(self._scratch("/var/tmp", "1777"))
             mounts += [self._scratch(path, "700") for path in HOST_PRIVATE]
             mounts += self._own_directory()
+            mounts += self._resolver()
         mounts += binds(self._options)
         return mounts
 
@@ -145,7 +150,7 @@ class Recipe:
         return _mount(path, "tmpfs", "tmpfs", "nosuid", "nodev", f"mode={mode}", *size)
 
     def _sysfs(self) -> "JSON":
-        if self._options.network == "host" and not self._privileged:
+        if self._options.network == "host" and not self._privileged and self._options.isolation != "vm":
             return _mount("/sys", "none", "/sys", "rbind", "nosuid", "noexec", "nodev", "ro")
         return _mount("/sys", "sysfs", "sysfs", "nosuid", "noexec", "nodev", "ro")
 
@@ -156,6 +161,17 @@ class Recipe:
         here = os.getcwd()
         asked_for = any(bind.destination == here for bind in self._options.binds)
         return [] if here == "/" or asked_for else [_bind(here, here, writable=False)]
+
+    def _resolver(self) -> "list[JSON]":
+        """The host's resolver where the box's /run hides it; for a guest, one that is not on the host's loopback."""
+        if self._options.network != "host":
+            return []
+        place = source = os.path.realpath(RESOLVER)
+        if self._options.isolation == "vm" and _is_loopback_only(place) and os.path.isfile(RESOLVER_UPSTREAM):
+            source = RESOLVER_UPSTREAM
+        if not os.path.isfile(source) or (source == place and not place.startswith("/run/")):
+            return []
+        return [_bind(source, place, writable=False)]
 
     def _linux(self) -> "JSON":
         kinds = ["pid", "ipc", "uts", "mount", "cgroup"]
@@ -179,6 +195,27 @@ class Recipe:
         return {**devices, **resources(self._options, groups=self._groups)}
 
 
+def _is_loopback_only(path: str) -> bool:
+    """Whether a resolv.conf(5) names servers, and all of them by addresses of the host's loopback."""
+    try:
+        with open(path, encoding="utf-8", errors="replace") as file:
+            words = [line.split() for line in file]
+    except OSError:
+        return False
+    servers = [line[1] for line in words if len(line) > 1 and line[0] == "nameserver"]
+    return bool(servers) and all(server.startswith("127.") or server == "::1" for server in servers)
+
+
+def annotations(options: "BoxOptions") -> dict[str, str]:
+    """What is asked for that the standard has no property for."""
+    found = {INIT_SYSTEM_ANNOTATION: "true"} if options.init_system else {}
+    if options.isolation != "linux":
+        found[ISOLATION_ANNOTATION] = options.isolation
+    if options.publish:
+        found[PUBLISH_ANNOTATION] = ",".join(options.publish)
+    return found
+
+
 def resources(options: "BoxOptions", *, groups: bool) -> "JSON":
     """The limits as the standard's resources. Without `groups` the number of tasks is limited by `rlimits`."""
     found: JSON = {}
@@ -199,8 +236,18 @@ def rlimits(options: "BoxOptions", *, groups: bool) -> "list[JSON]":
     """
     wanted = {"RLIMIT_FSIZE": options.file_bytes, "RLIMIT_NOFILE": options.open_files}
     if not groups:
-        wanted["RLIMIT_NPROC"] = options.pids
+        wanted["RLIMIT_NPROC"] = _possible_tasks(options.pids)
     return [{"type": name, "soft": most, "hard": most} for name, most in wanted.items() if most is not None]
+
+
+def _possible_tasks(most: int | None) -> int | None:
+    """No more than we are limited to ourselves: that could not be raised, and holds the box too."""
+    if most is None:
+        return None
+    from resource import RLIM_INFINITY, RLIMIT_NPROC, getrlimit
+
+    ours = getrlimit(RLIMIT_NPROC)[1]
+    return most if ours == RLIM_INFINITY else min(most, ours)
 
 
 def binds(options: "BoxOptions") -> "list[JSON]":
@@ -213,37 +260,6 @@ def capabilities_of(options: "BoxOptions") -> tuple[str, ...]:
     if not options.init_system:
         return CAPABILITIES
     return tuple(name for name in CAPABILITY_NAMES if name not in OF_THE_MACHINE)
-
-
-def system_mappings() -> "tuple[list[dict[str, int]], list[dict[str, int]]]":
-    """65536 ids that no user has, at random from the range that is set aside for containers (systemd, UIDS-GIDS)."""
-    first, last = 0x00080000, 0x6FFF0000
-    host_id = first + int.from_bytes(os.urandom(4), "little") % ((last - first) // 65536) * 65536
-    mapping = [{"containerID": 0, "hostID": host_id, "size": 65536}]
-    return mapping, mapping
-
-
-def id_mappings() -> "tuple[list[dict[str, int]], list[dict[str, int]]]":
-    """The caller as root, with the subordinate ids that it has and the tools can map (subuid(5), newuidmap(1))."""
-    from boxwright.host.subids import mappings, subordinate
-
-    uid, gid = os.geteuid(), os.getegid()
-    uids, gids = [], []
-    if os.access("/usr/bin/newuidmap", os.X_OK) and os.access("/usr/bin/newgidmap", os.X_OK):
-        name = _user_name(uid)
-        uids, gids = subordinate("/etc/subuid", uid, name), subordinate("/etc/subgid", uid, name)
-    if not uids or not gids:
-        uids, gids = [], []
-    return mappings(uid, uids), mappings(gid, gids)
-
-
-def _user_name(uid: int) -> str:
-    import pwd
-
-    try:
-        return pwd.getpwuid(uid).pw_name
-    except KeyError:
-        return str(uid)
 
 
 def _mount(destination: str, kind: str, source: str, *options: str) -> "JSON":

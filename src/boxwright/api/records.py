@@ -1,7 +1,7 @@
 """What the library takes and gives: limits, usage, results, statistics."""
 
 from boxwright._record import Record
-from boxwright.api.options import Bind
+from boxwright.api.options import DEFAULT_PIDS, Bind
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ class Limits(Record):
 
     memory_bytes: int | None = None
     cpus: float | None = None
-    pids: int | None = 1024
+    pids: int | None = DEFAULT_PIDS
     output_bytes: int | None = 64 * MIB
     root_bytes: int | None = 1 * GIB
     file_bytes: int | None = None

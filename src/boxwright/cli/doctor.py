@@ -23,7 +23,8 @@ _MARKS = {"found": "✓", "partly": "~", "missing": "✗"}
 def run(args: list[str], _settings: "Globals") -> int:
     options = parse(COMMAND, args)
 
-    from boxwright.host.doctor import FOUND, can_run, examine
+    from boxwright.boxes.doctor import examine
+    from boxwright.host.doctor import FOUND, can_run
 
     checks = examine()
     shown = [one for one in checks if one.state != FOUND] if options.switch("missing") else list(checks)

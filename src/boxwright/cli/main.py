@@ -1,5 +1,6 @@
 """The command: parse what stands before the verb, hand the rest to the verb's module, say how it went."""
 
+import _signal
 import os
 import sys
 
@@ -100,6 +101,8 @@ class Invocation:
 def main() -> "NoReturn":
     """Run the command in sys.argv and leave the process with its status."""
     _hold_standard_descriptors()
+    # of who ignores it, as a caller may have left it to us, no child can be waited for (wait(2))
+    _signal.signal(_signal.SIGCHLD, _signal.SIG_DFL)
     invocation = Invocation(sys.argv[1:])
     sys.excepthook = invocation.unexpected
     try:

@@ -5,13 +5,14 @@ import subprocess
 from boxwright.cli.flags import FORMAT
 from boxwright.cli.log import write_all
 from boxwright.cli.options import Command, parse
-from boxwright.errors import BoxwrightError, UnsupportedError
+from boxwright.errors import BoxwrightError, UnsupportedError, printable
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
 
     from boxwright.cli.settings import Globals
+    from boxwright.runtime.vm.inside import GuestProcess
 
 COMMAND = Command(
     "ps",
@@ -21,7 +22,8 @@ COMMAND = Command(
     least=1,
     most=None,
     in_order=True,
-    notes="The options behind the id are those of ps(1), `-ef` unless given. `--format json` prints process ids alone.",
+    notes="The options behind the id are those of ps(1), `-ef` unless given. `--format json` prints process ids alone. "
+    "The ids of a container in a virtual machine are its guest's, and ps(1) has no say there.",
 )
 
 
@@ -30,16 +32,35 @@ def run(args: list[str], settings: "Globals") -> int:
     container_id, *words = options.arguments
     form = options.choice("format", ("table", "json"), "table")
 
-    from boxwright.runtime.processes import pids
+    from boxwright.runtime.processes import guest_processes, pids
 
-    found = pids(settings.runtime(), container_id)
+    runtime = settings.runtime()
+    guests = guest_processes(runtime, container_id)
     if form == "json":
         from boxwright.spec.jsontext import encode_json
 
+        found = pids(runtime, container_id) if guests is None else [process.pid for process in guests]
         write_all(1, encode_json(sorted(found)) + "\n")
-    else:
+    elif guests is None:
+        found = pids(runtime, container_id)
         write_all(1, chosen_lines(_ps(words or ["-ef"]), set(found)))
+    elif words:
+        raise UnsupportedError(
+            "options of ps(1)", "vm", "the processes are another kernel's, which has no `ps` of ours"
+        )
+    else:
+        write_all(1, guest_table(guests))
     return 0
+
+
+def guest_table(processes: "Sequence[GuestProcess]") -> str:
+    """The processes of a guest as a table."""
+    lines = [f"{'UID':>6} {'PID':>6} {'PPID':>6} S {'TIME':>8} CMD"]
+    for one in processes:
+        minutes, seconds = divmod(one.cpu_s, 60)
+        time = f"{minutes // 60:02}:{minutes % 60:02}:{seconds:02}"
+        lines.append(f"{one.uid:>6} {one.pid:>6} {one.parent:>6} {one.state} {time} {printable(one.command)}")
+    return "\n".join(lines) + "\n"
 
 
 def _ps(words: "Sequence[str]") -> str:

@@ -2,7 +2,7 @@
 
 import os
 
-from boxwright.api.options import ISOLATIONS, NETWORKS, Bind, BoxOptions
+from boxwright.api.options import DEFAULT_PIDS, ISOLATIONS, NETWORKS, Bind, BoxOptions
 from boxwright.cli.options import LIST, NUMBER, TEXT, Command, Flag, scan
 from boxwright.cli.quantities import parse_duration_s, parse_size
 from boxwright.cli.users import parse_user
@@ -31,9 +31,23 @@ COMMAND = Command(
         Flag("hostname", "the host name in the box", TEXT, value="NAME"),
         Flag("memory", "the greatest amount of memory", TEXT, short="m", value="SIZE"),
         Flag("cpus", "how many CPUs' time it can take, such as 1.5", TEXT, value="NUMBER"),
-        Flag("pids", "the greatest number of tasks", NUMBER, value="N"),
+        Flag(
+            "pids",
+            "the greatest number of tasks; -1: no limit",
+            NUMBER,
+            value="N",
+            default=f"{DEFAULT_PIDS}, or what the bundle says",
+        ),
         Flag("timeout", "kill the box after this time; the status is then 124", TEXT, value="DURATION"),
         Flag("network", "`none` or `host`", TEXT, value="NETWORK", default="none"),
+        Flag(
+            "publish",
+            "lead a port of the host to one of a `vm` box with `--network host`; on 127.0.0.1 unless an address says "
+            "otherwise",
+            LIST,
+            short="p",
+            value="[ADDR:]HOSTPORT:PORT[/udp]",
+        ),
         Flag("tty", "give it a terminal", short="t"),
         Flag(
             "interactive", "let it read the standard input; `--interactive=false`: nothing", short="i", default="true"
@@ -77,6 +91,7 @@ def box_options(args: list[str]) -> BoxOptions:
         pids=_pids(options),
         timeout_s=parse_duration_s(options.text("timeout")) if options.given("timeout") else None,
         network=options.choice("network", NETWORKS, "none"),
+        publish=_publish(options),
         terminal=options.switch("tty"),
         interactive=options.text("interactive", "true") == "true",
         isolation=options.choice("isolation", ISOLATIONS, "linux"),
@@ -104,6 +119,16 @@ def _bind(word: str) -> Bind:
     if not destination.startswith("/"):
         raise UsageError(f"the destination `{destination}` of `--bind` is not an absolute path")
     return Bind(source=_existing("bind", source), destination=destination, writable=mode == "rw")
+
+
+def _publish(options: "Options") -> tuple[str, ...]:
+    """The ports, as the library wants them."""
+    words = tuple(options.every("publish"))
+    if words:
+        from boxwright.api.arguments import published
+
+        published(words, options.text("isolation", "linux"), options.text("network", "none"))
+    return words
 
 
 def _writable(word: str) -> Bind:
@@ -137,8 +162,10 @@ def _memory(options: "Options") -> int | None:
 
 
 def _pids(options: "Options") -> int | None:
-    count = options.number("pids", -1)
-    return None if count == -1 else options.count("pids")
+    """A bundle's own limit holds unless another is asked for."""
+    if not options.given("pids"):
+        return None if options.given("bundle") else DEFAULT_PIDS
+    return None if options.number("pids") == -1 else options.count("pids")
 
 
 def _cpus(options: "Options") -> float | None:

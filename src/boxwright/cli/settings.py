@@ -1,6 +1,7 @@
 """The flags before the command: which containers, which cgroup driver, where to log."""
 
 import os
+import sys
 
 from boxwright._record import Record
 from boxwright.cli.log import FORMATS, LEVELS, Log
@@ -12,6 +13,7 @@ if TYPE_CHECKING:
     from boxwright.cli.options import Options
     from boxwright.runtime.context import Runtime
 
+_BY_NAME = {"boxwright-vm": "vm", "boxwright-sandbox": "sandbox"}
 _CGROUP_MANAGERS = ("cgroupfs", "systemd", "disabled")
 
 ROOT_COMMAND = Command(
@@ -51,6 +53,13 @@ ROOT_COMMAND = Command(
             value="WHEN",
             default="auto",
         ),
+        Flag(
+            "isolation",
+            "the kind of every box: `linux` or `vm`",
+            TEXT,
+            value="BOX",
+            default="by the command's name (`boxwright-vm`), or as each configuration asks",
+        ),
         Flag("criu", "the CRIU program for `checkpoint` and `restore`", TEXT, value="PROGRAM", default="criu"),
         Flag("version", "print the version", short="v"),
         Flag("help", "print this help", short="h"),
@@ -69,12 +78,13 @@ class Globals(Record):
     cgroup_manager: str = "cgroupfs"
     rootless: bool | None = None
     criu: str = "criu"
+    isolation: str = ""
 
     def runtime(self) -> "Runtime":
         """The scope that the flags name."""
         from boxwright.runtime.context import Runtime
 
-        return Runtime(self.root, cgroup_driver=self.cgroup_manager, log=self.log)
+        return Runtime(self.root, cgroup_driver=self.cgroup_manager, log=self.log, isolation=self.isolation)
 
 
 def globals_from(options: "Options") -> Globals:
@@ -89,7 +99,17 @@ def globals_from(options: "Options") -> Globals:
         cgroup_manager="systemd" if options.switch("systemd-cgroup") else manager,
         rootless=_rootless(options.text("rootless")),
         criu=options.text("criu", "criu"),
+        isolation=_isolation(options),
     )
+
+
+def _isolation(options: "Options") -> str:
+    """The kind of box that the flag says, or the name of the command: an engine knows a runtime by its path alone."""
+    if not options.given("isolation"):
+        return _BY_NAME.get(os.path.basename(sys.argv[0]), "")
+    from boxwright.boxes.require import BOXES  # few need it
+
+    return options.choice("isolation", BOXES, "")
 
 
 def _root(path: str) -> str:

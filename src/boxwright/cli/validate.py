@@ -98,8 +98,9 @@ def problems(document: bytes, platform: str = "") -> list[Problem]:
     except ConfigError as error:
         found = list(error.problems)
         return [*found, *_unknown_in_spite(document)]
-    found = validate(config, platform=platform or platform_of(config))
-    return [*found, *unknown_properties(document), *_not_honoured(config)]
+    rules = platform or platform_of(config)
+    found = [*validate(config, platform=rules), *unknown_properties(document), *_not_honoured(config)]
+    return [*found, *_unknown_calls(config)] if rules == "linux" else found
 
 
 def _unknown_in_spite(document: bytes) -> list[Problem]:
@@ -130,6 +131,21 @@ def _not_honoured(config: "Config") -> list[Problem]:
         pointer = "/" + error.property.replace(".", "/")
         return [Problem(pointer, f"is valid, but the `linux` box does not honour it: {error.why}", fatal=False)]
     return []
+
+
+def _unknown_calls(config: "Config") -> list[Problem]:
+    """System calls of the seccomp section that this host does not know; none where it cannot tell."""
+    section = config.linux.seccomp if config.linux else None
+    if section is None or not section.syscalls:
+        return []
+    from boxwright.host.seccomp import unknown_calls
+
+    try:
+        unknown = unknown_calls(section)
+    except UnsupportedError:
+        return []
+    rule = "is no system call that is known here: the filter leaves it out"
+    return [Problem(pointer, rule, section.anchor, value=name, fatal=False) for pointer, name in unknown]
 
 
 def report(path: str, found: "Sequence[Finding]") -> str:

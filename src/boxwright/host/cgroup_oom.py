@@ -5,17 +5,21 @@ import os
 import select
 
 from boxwright.errors import HostError
-from boxwright.host.cgroups import read
+from boxwright.host.cgroups import read as read_here
 from boxwright.plan.cgroup_layout import CgroupPlacement
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Self
 
+    Reader = Callable[[str], str]
 
-def oom_kills(placement: CgroupPlacement) -> int:
-    """How many processes of the container the kernel killed for want of memory. 0 where that is not counted
-    (before Linux 4.13), where there is no memory group, and where it is gone.
+
+def oom_kills(placement: CgroupPlacement, read: "Reader" = read_here) -> int:
+    """How many processes of the container the kernel killed for want of memory, by its files as `read` reads them.
+
+    0 where that is not counted (before Linux 4.13), where there is no memory group, and where it is gone.
     """
     group = placement.find("memory")
     if group is None:

@@ -35,7 +35,7 @@ def check(
 
 
 def examine() -> "tuple[Check, ...]":
-    """Every check, in order. Changes nothing that stays: what is tried lives in processes that end at once."""
+    """Every check of the linux box, in order. Nothing stays: what is tried lives in processes that end at once."""
     from boxwright.host import doctor_host, doctor_kernel
 
     sources: tuple[Callable[[], Iterator[Check]], ...] = (
@@ -48,7 +48,6 @@ def examine() -> "tuple[Check, ...]":
         doctor_host.cgroups,
         doctor_host.labels,
         doctor_host.programs,
-        doctor_host.machines,
     )
     return tuple(found for source in sources for found in source())
 

@@ -250,35 +250,3 @@ def _criu() -> Check:
         return Check("programs", "CRIU", FOUND, f"{path}: its own check is content")
     said = (done.stderr or done.stdout).strip().splitlines()
     return Check("programs", "CRIU", PARTLY, said[-1] if said else "its own check fails", lost)
-
-
-# --- virtual machines -------------------------------------------------------------------------------------------
-
-
-def machines() -> "Iterator[Check]":
-    """What a box with a kernel of its own would need."""
-    yield _kvm()
-    machine = os.uname().machine
-    qemu = which(f"qemu-system-{machine}", "qemu-kvm")
-    remedy = f"apt install qemu-system-{'x86' if machine == 'x86_64' else 'arm' if machine == 'aarch64' else 'misc'}"
-    yield check("machines", "QEMU", qemu, qemu, lost="the vm box", remedy=remedy)
-    kernels = (
-        [name for name in sorted(os.listdir("/boot")) if name.startswith("vmlinu")] if os.path.isdir("/boot") else []
-    )
-    lost, remedy = "the vm box without a vm.kernel.path", "apt install linux-image-cloud-amd64"
-    yield check("machines", "kernel in /boot", kernels, ", ".join(kernels), lost=lost, remedy=remedy)
-
-
-def _kvm() -> Check:
-    from boxwright.host import kvm
-
-    lost = "hardware acceleration of the vm box: QEMU emulates in its place"
-    if not os.path.exists(kvm.DEVICE):
-        return Check("machines", "KVM", MISSING, f"there is no {kvm.DEVICE}", lost, "modprobe kvm_intel or kvm_amd")
-    if os.uname().machine != "x86_64":
-        return Check("machines", "KVM", PARTLY, f"{kvm.DEVICE} is there; it is tried on x86-64 only", lost)
-    problem = kvm.try_guest()
-    if problem:
-        return Check("machines", "KVM", MISSING, problem, lost, f"may this user open {kvm.DEVICE}?")
-    # honest: a nested hypervisor may do this much and still hang a kernel
-    return Check("machines", "KVM", PARTLY, "runs a few instructions in real mode; that it runs a kernel is not proved")

@@ -5,11 +5,16 @@ import os
 from boxwright.host.cgroup_probe import probe as probe_cgroups
 from boxwright.plan.request import HostFacts
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from boxwright.spec.types import Config
+
 _CAP_SYS_ADMIN = 1 << 21
 _TOOL_DIRS = ("/usr/bin", "/usr/local/bin", "/bin", "/usr/sbin")
 
 
 _last: list[HostFacts] = []
+_last_with_profiles: list[HostFacts] = []
 
 
 def probe() -> HostFacts:
@@ -22,13 +27,26 @@ def probe() -> HostFacts:
         cgroups=probe_cgroups(),
         newuidmap="" if privileged else _tool("newuidmap"),
         newgidmap="" if privileged else _tool("newgidmap"),
-        apparmor=os.path.exists("/sys/kernel/security/apparmor/profiles"),
         selinux=os.path.exists("/sys/fs/selinux/enforce"),
         resctrl="/sys/fs/resctrl" if os.path.exists("/sys/fs/resctrl/schemata") else "",
     )
-    if not _last or _last[-1] != found:
-        _last[:] = [found]
-    return _last[-1]
+    return _the_same(_last, found)
+
+
+def probe_for(config: "Config") -> HostFacts:
+    """The same with what this configuration alone makes worth looking at: the AppArmor profiles if it names one."""
+    facts = probe()
+    if config.process is None or not config.process.apparmor_profile:
+        return facts
+    from boxwright.host.apparmor import loaded_profiles
+
+    return _the_same(_last_with_profiles, facts.replace(apparmor=loaded_profiles()))
+
+
+def _the_same(last: list[HostFacts], found: HostFacts) -> HostFacts:
+    if not last or last[-1] != found:
+        last[:] = [found]
+    return last[-1]
 
 
 def is_privileged() -> bool:

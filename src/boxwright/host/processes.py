@@ -7,6 +7,8 @@ from _signal import SIGKILL, pidfd_send_signal
 
 from boxwright.errors import HostError
 
+HELPER_NAME = "boxwright-helper"  # of its copy in memory
+
 
 def start_time(pid: int) -> int:
     """The start time of a living process in clock ticks since boot; 0 if there is none, or only a zombie."""
@@ -22,6 +24,14 @@ def start_time(pid: int) -> int:
         os.close(fd)
     fields = text[text.rindex(b")") + 2 :].split()
     return 0 if fields[0] in {b"Z", b"X"} else int(fields[19])
+
+
+def is_helper(pid: int) -> bool:
+    """Whether a process executes the helper still, as far as we may look: not seen to execute anything else."""
+    try:
+        return os.readlink(f"/proc/{pid}/exe").startswith(f"/memfd:{HELPER_NAME}")
+    except OSError:
+        return True  # it has ended, or shows us nothing
 
 
 def open_pidfd(pid: int, started: int) -> int:
@@ -61,21 +71,37 @@ def wait_gone(pidfd: int, timeout_ms: int) -> bool:
     return bool(poll.poll(timeout_ms))
 
 
-def kill_and_wait(pid: int, started: int, timeout_ms: int = 10_000) -> None:
-    """SIGKILL the process and wait until it has ended; no error if it is gone."""
+def kill_and_wait(pid: int, started: int, timeout_ms: int = 10_000) -> bool:
+    """SIGKILL the process and wait until it has ended: whether it has. No error if it is gone."""
     fd = open_pidfd(pid, started)
     if fd < 0:
-        return
+        return True
     try:
         send_signal(fd, SIGKILL)
-        wait_gone(fd, timeout_ms)
+        ended = wait_gone(fd, timeout_ms)
     finally:
         os.close(fd)
     reap(pid)
+    return ended
+
+
+_claimed: set[int] = set()
+
+
+def claim(pid: int) -> None:
+    """A child of ours that somebody in this process waits for: its end is for nobody else to take."""
+    _claimed.add(pid)
+
+
+def disclaim(pid: int) -> None:
+    """It is reaped, or nobody waits for it any more."""
+    _claimed.discard(pid)
 
 
 def reap(pid: int) -> int | None:
-    """Reap a child that has ended: its wait status, or None if it is no child of ours or has not ended."""
+    """Reap a child that has ended: its wait status, or None if it is no child of ours, is claimed or has not ended."""
+    if pid in _claimed:
+        return None
     try:
         done, status = os.waitpid(pid, os.WNOHANG)
     except ChildProcessError:

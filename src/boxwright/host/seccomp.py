@@ -4,6 +4,7 @@ Cold: `host.seccomp_cache` loads this module only where no compiled program is a
 """
 
 import ctypes
+import os
 
 from boxwright._record import Record
 from boxwright.errors import UnsupportedError
@@ -131,7 +132,9 @@ class SyscallNumbers:
             _libc_free(text)
 
     def _resolve_raw(self, arch: Arch, name: str) -> int:
-        encoded = name.encode("utf-8", "surrogateescape")
+        if not name.isascii() or "\0" in name:
+            return _ERROR  # no name of a call, and not to be cut to one
+        encoded = name.encode()
         found: int = self._library.seccomp_syscall_resolve_name_arch(arch.token, encoded)
         return found
 
@@ -196,6 +199,24 @@ def known_arches() -> tuple[str, ...]:
     return tuple(name for name, arch in ARCHES.items() if numbers.knows_arch(arch))
 
 
+def unknown_calls(section: "Seccomp") -> tuple[tuple[str, str], ...]:
+    """The system calls that compiling would leave out, each with its pointer. Raises UnsupportedError as it would."""
+    numbers, here = syscall_numbers(), host_arch()
+    listed = {here, *(ARCHES[name] for name in section.architectures if name in ARCHES)}
+    arches = [arch for arch in listed if numbers.knows_arch(arch)]
+    return tuple(
+        (rule.at("names", position), name)
+        for rule in section.syscalls
+        for position, name in enumerate(rule.names)
+        if arches and all(numbers.resolve(arch, name) is None for arch in arches)
+    )
+
+
+def host_arch() -> Arch:
+    """The architecture of this host. Raises UnsupportedError for a machine that is not known."""
+    return native_arch(os.uname().machine)
+
+
 def compile_section(section: "Seccomp", native: Arch | None = None) -> Program:
     """Compile a seccomp section for this host (or for another native architecture).
 
@@ -203,7 +224,7 @@ def compile_section(section: "Seccomp", native: Arch | None = None) -> Program:
     not know the architecture of this host, and what `plan.seccomp_filter.compile_filter` raises.
     """
     numbers = syscall_numbers()
-    here = native_arch() if native is None else native
+    here = host_arch() if native is None else native
     if not numbers.knows_arch(here):
         found = numbers.version()
         raise UnsupportedError(

@@ -1,7 +1,8 @@
 """Compiled seccomp programs by content. Hot: what compiles (libseccomp, ctypes) is loaded on a miss only.
 
-An entry is named after a digest of everything that its program depends on, and holds a digest of the program, so a
-torn or damaged entry is noticed and compiled again. Entries are trusted, hence the directory has to be ours alone.
+An entry is named after a digest of everything that its program depends on, and holds the program, a remark on it, and a
+digest of both, so a torn or damaged entry is noticed and compiled again. Entries are trusted, hence the directory has
+to be ours alone.
 """
 
 import errno
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
     from hashlib import sha256
 
     from boxwright.spec.types import Seccomp, Syscall
+
+    Compiled = tuple[bytes, str]
 else:
     try:
         # hashlib would load OpenSSL, which takes longer than all that is digested here
@@ -28,29 +31,33 @@ else:
         from hashlib import sha256
 
 # to be raised whenever the same section compiles to another program
-FORMAT = 1
-_MAGIC = b"boxwright-bpf-1\n"
+FORMAT = 2
+_MAGIC = b"boxwright-bpf-2\n"
 _DIGEST_BYTES = 32
 _INSTRUCTION_BYTES = 8
 _GREATEST_BYTES = 4096 * _INSTRUCTION_BYTES
+_LENGTH_BYTES = 4
+_REMARK_BYTES = 8192
+_MOST_NAMED = 16
 _OPEN_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _OPEN_ENTRY = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
 _OPEN_NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
-_memory: dict[str, bytes] = {}
+_memory: "dict[str, Compiled]" = {}
 
 
-def program_for(section: "Seccomp", cache_dir: str) -> bytes:
-    """The BPF program of a seccomp section as an array of struct sock_filter: from memory, the cache, or compiled.
+def program_for(section: "Seccomp", cache_dir: str) -> "Compiled":
+    """The BPF program of a seccomp section as an array of struct sock_filter, from memory, the cache, or compiled; and
+    a remark on what it leaves out, empty where that is nothing.
 
     `cache_dir` is made with mode 0700 where it is missing. Raises HostError where it is a symbolic link, another
     user's or open to others, and what `host.seccomp.compile_section` raises.
     """
     key = section_key(section)
-    program = _memory.get(key)
-    if program is None:
-        program = _memory[key] = _from_directory(key, cache_dir, lambda: _compile(section))
-    return program
+    compiled = _memory.get(key)
+    if compiled is None:
+        compiled = _memory[key] = _from_directory(key, cache_dir, lambda: _compile(section))
+    return compiled
 
 
 def default_program(capabilities: "frozenset[str] | tuple[str, ...]", cache_dir: str) -> bytes:
@@ -62,10 +69,10 @@ def default_program(capabilities: "frozenset[str] | tuple[str, ...]", cache_dir:
 
     held = deciding_capabilities(capabilities)
     key = _digest(("default", PROFILE_VERSION, held, *_surroundings()))
-    program = _memory.get(key)
-    if program is None:
-        program = _memory[key] = _from_directory(key, cache_dir, lambda: _compile_default(held))
-    return program
+    compiled = _memory.get(key)
+    if compiled is None:
+        compiled = _memory[key] = _from_directory(key, cache_dir, lambda: _compile_default(held))
+    return compiled[0]
 
 
 def section_key(section: "Seccomp") -> str:
@@ -88,26 +95,38 @@ def _digest(values: "tuple[object, ...]") -> str:
     return sha256(repr(values).encode("utf-8", "surrogatepass")).hexdigest()
 
 
-def _compile(section: "Seccomp") -> bytes:
+def _compile(section: "Seccomp") -> "Compiled":
     from boxwright.host.seccomp import compile_section
 
-    return compile_section(section).code
+    program = compile_section(section)
+    return program.code, _remark(program.skipped)
 
 
-def _compile_default(held: "tuple[str, ...]") -> bytes:
+def _remark(skipped: "tuple[str, ...]") -> str:
+    if not skipped:
+        return ""
+    names = [f"`{name[:80]}`" for name in skipped[:_MOST_NAMED]]
+    if len(skipped) > _MOST_NAMED:
+        names.append(f"{len(skipped) - _MOST_NAMED} more")
+    text = f"the seccomp filter leaves out system calls that are not known here: {', '.join(names)}"
+    return text.encode("utf-8", "replace").decode()
+
+
+def _compile_default(held: "tuple[str, ...]") -> "Compiled":
+    from boxwright.host.seccomp import host_arch
     from boxwright.plan.default_profile import default_seccomp
 
-    return _compile(default_seccomp(held))
+    return _compile(default_seccomp(held, host_arch()))
 
 
-def _from_directory(key: str, cache_dir: str, compile_it: "Callable[[], bytes]") -> bytes:
+def _from_directory(key: str, cache_dir: str, compile_it: "Callable[[], Compiled]") -> "Compiled":
     directory = _open_directory(cache_dir)
     try:
-        program = _read(directory, key)
-        if program is None:
-            program = compile_it()
-            _write(directory, key, program, cache_dir)
-        return program
+        compiled = _read(directory, key)
+        if compiled is None:
+            compiled = compile_it()
+            _write(directory, key, compiled, cache_dir)
+        return compiled
     finally:
         os.close(directory)
 
@@ -151,8 +170,8 @@ def _refused(cache_dir: str, number: int) -> HostError:
     )
 
 
-def _read(directory: int, key: str) -> "bytes | None":
-    """The program of an entry, or None where there is none that is whole."""
+def _read(directory: int, key: str) -> "Compiled | None":
+    """What an entry holds, or None where there is none that is whole."""
     try:
         entry = os.open(key, _OPEN_ENTRY, dir_fd=directory)
     except OSError as error:
@@ -163,25 +182,32 @@ def _read(directory: int, key: str) -> "bytes | None":
         found = os.fstat(entry)
         if not stat.S_ISREG(found.st_mode) or found.st_uid != os.geteuid():
             return None
-        content = os.read(entry, len(_MAGIC) + _DIGEST_BYTES + _GREATEST_BYTES + 1)
+        most = len(_MAGIC) + _DIGEST_BYTES + _LENGTH_BYTES + _GREATEST_BYTES + _REMARK_BYTES
+        content = os.read(entry, most + 1)
     finally:
         os.close(entry)
     return _checked(content, found.st_size)
 
 
-def _checked(content: bytes, size: int) -> "bytes | None":
+def _checked(content: bytes, size: int) -> "Compiled | None":
     start = len(_MAGIC) + _DIGEST_BYTES
-    program = content[start:]
-    whole = len(content) == size and content.startswith(_MAGIC) and program and len(program) % _INSTRUCTION_BYTES == 0
-    if not whole or sha256(program).digest() != content[len(_MAGIC) : start]:
+    body = content[start:]
+    whole = len(content) == size and content.startswith(_MAGIC)
+    if not whole or sha256(body).digest() != content[len(_MAGIC) : start]:
         return None
-    return program
+    end = _LENGTH_BYTES + int.from_bytes(body[:_LENGTH_BYTES], "little")
+    program = body[_LENGTH_BYTES:end]
+    if not program or len(program) % _INSTRUCTION_BYTES or len(program) != end - _LENGTH_BYTES:
+        return None
+    return program, body[end:].decode()
 
 
-def _write(directory: int, key: str, program: bytes, cache_dir: str) -> None:
+def _write(directory: int, key: str, compiled: "Compiled", cache_dir: str) -> None:
     """Write beside the entry and rename, so that nobody ever sees a part of it."""
     draft = f"{key}.{os.getpid()}.{os.urandom(4).hex()}"
-    content = _MAGIC + sha256(program).digest() + program
+    program, remark = compiled
+    body = len(program).to_bytes(_LENGTH_BYTES, "little") + program + remark.encode()
+    content = _MAGIC + sha256(body).digest() + body
     try:
         entry = os.open(draft, _OPEN_NEW, 0o600, dir_fd=directory)
         try:

@@ -13,6 +13,7 @@ from _thread import allocate_lock
 from struct import Struct
 
 from boxwright.errors import BoxwrightError
+from boxwright.host.processes import HELPER_NAME
 from boxwright.plan import ops
 from boxwright.plan.encode import encode
 from boxwright.plan.ops import Plan
@@ -82,7 +83,7 @@ def _seal(path: str) -> int:
             f"the helper `{path}` is missing", hint="build it with `make helper`, or set BOXWRIGHT_HELPER"
         ) from None
     try:
-        copy = os.memfd_create("boxwright-helper", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+        copy = os.memfd_create(HELPER_NAME, os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
         size = os.fstat(source).st_size
         while size > 0:
             size -= os.sendfile(copy, source, None, size)
@@ -203,7 +204,7 @@ def _spawn(fds: "Sequence[int]", base: int, stdio: "Sequence[int]") -> int:
     helper = sealed_helper()
     try:
         actions = [(os.POSIX_SPAWN_DUP2, fd, number) for fd, number in zip(high, numbers, strict=True)]
-        return os.posix_spawn(f"/proc/self/fd/{helper}", ["boxwright-helper", str(base)], {}, file_actions=actions)
+        return os.posix_spawn(f"/proc/self/fd/{helper}", [HELPER_NAME, str(base)], {}, file_actions=actions)
     finally:
         for fd in high:
             os.close(fd)

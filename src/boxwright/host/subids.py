@@ -60,6 +60,41 @@ def branches(root: str) -> tuple[tuple[tuple[str, str], ...], tuple[tuple[str, s
     return tuple(overlays), tuple(links), tuple(binds)
 
 
+def has_mounts(root: str) -> bool:
+    """Whether something is mounted below the directory, which a user namespace cannot leave out of a bind mount."""
+    below = f"{root.rstrip('/')}/"
+    return any(point != root and point.startswith(below) for point in _mount_points())
+
+
 def _mount_points() -> list[str]:
     with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as file:
         return [line.split(" ", 5)[4].replace("\\040", " ") for line in file]
+
+
+def system_mappings() -> "tuple[list[dict[str, int]], list[dict[str, int]]]":
+    """65536 ids that no user has, at random from the range that is set aside for containers (systemd, UIDS-GIDS)."""
+    first, last = 0x00080000, 0x6FFF0000
+    host_id = first + int.from_bytes(os.urandom(4), "little") % ((last - first) // 65536) * 65536
+    mapping = [{"containerID": 0, "hostID": host_id, "size": 65536}]
+    return mapping, mapping
+
+
+def id_mappings() -> "tuple[list[dict[str, int]], list[dict[str, int]]]":
+    """The caller as root, with the subordinate ids that it has and the tools can map (subuid(5), newuidmap(1))."""
+    uid, gid = os.geteuid(), os.getegid()
+    uids, gids = [], []
+    if os.access("/usr/bin/newuidmap", os.X_OK) and os.access("/usr/bin/newgidmap", os.X_OK):
+        name = _user_name(uid)
+        uids, gids = subordinate("/etc/subuid", uid, name), subordinate("/etc/subgid", uid, name)
+    if not uids or not gids:
+        uids, gids = [], []
+    return mappings(uid, uids), mappings(gid, gids)
+
+
+def _user_name(uid: int) -> str:
+    import pwd
+
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return str(uid)

@@ -5,10 +5,10 @@ from boxwright.plan import cgroups, ops
 from boxwright.plan.builder import Builder
 from boxwright.plan.cgroup_layout import CgroupEntry
 from boxwright.plan.mounts import INIT_SYSTEM_ANNOTATION, Mounts
-from boxwright.plan.namespaces import CLONE_FLAGS, compile_clone, find, hidden_from_birth, is_new
+from boxwright.plan.namespaces import CLONE_FLAGS, compile_clone, find, hidden_from_birth, is_new, open_proc
 from boxwright.plan.process import ProcessSteps
 from boxwright.plan.request import UPCALL_NET_DEVICES, UPCALL_NOTED, UPCALL_SYSTEMD_UNIT
-from boxwright.plan.rootfs import O_DIRECTORY, O_PATH, O_RDWR, Rootfs
+from boxwright.plan.rootfs import O_RDWR, Rootfs
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -50,17 +50,18 @@ class _Create:
         if not rootfs.own_mounts:
             self._refuse_mounts()
         mounts = Mounts(b, self._config, self._facts, self._request, rootfs.slot)
-        proc = b.slot()
+        proc = open_proc(b)
         process = None
         if self._config.process is not None:
             process = ProcessSteps(b, self._config.process, self._linux, self._facts, proc)
+            process.own_stdio = self._request.own_stdio
             process.keep_groups = self._config.annotations.get(KEEP_GROUPS_ANNOTATION) == "1"
         entry = self._groups()
         mounts.compile_sources()
         rootfs.compile_sources()
-        compile_clone(b, self._config, self._facts, entry.clone_slot)
+        compile_clone(b, self._config, self._facts, proc, entry.clone_slot)
         self._outer_after_clone(process)
-        self._arrive(proc, entry, rootfs)
+        self._arrive(entry, rootfs)
         rootfs.compile_entry()
         mounts.compile()
         if rootfs.own_mounts:
@@ -129,7 +130,7 @@ class _Create:
             b.extend(ops.OUTER, compile_groups(self._linux.intel_rdt, site, request.container_id))
         b.add(ops.OUTER, ops.Post(ops.INIT))
 
-    def _arrive(self, proc: int, entry: CgroupEntry, rootfs: Rootfs) -> None:
+    def _arrive(self, entry: CgroupEntry, rootfs: Rootfs) -> None:
         """The init's first steps: alone in its namespaces, before any file of the container is touched."""
         b, linux = self._b, self._linux
         b.add(ops.INIT, ops.DieWithParent())
@@ -142,12 +143,11 @@ class _Create:
             b.add(ops.INIT, ops.BecomeRoot(), "/linux/uidMappings")
         b.add(ops.INIT, ops.SetDumpable(0))
         b.add(ops.INIT, ops.NewSession())
-        b.add(ops.INIT, ops.Open(proc, "/proc", O_PATH | O_DIRECTORY))
         if is_new(linux, "cgroup"):
             op = ops.Unshare(CLONE_FLAGS["cgroup"])
             b.add(ops.INIT, op, "/linux/namespaces", "config-linux.md#configLinuxNamespaces", about="cgroup namespace")
         if self._request.new_keyring:
-            b.add(ops.INIT, ops.JoinKeyring(f"_ses.{self._request.container_id}"), soft=True)
+            b.add(ops.INIT, ops.NewKeyring(), soft=True)
         if self._config.hostname:
             b.add(ops.INIT, ops.SetHostname(self._config.hostname), "/hostname", "config.md#configHostname")
         if self._config.domainname:

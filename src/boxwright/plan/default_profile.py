@@ -12,7 +12,6 @@ from boxwright.plan.default_profile_data import (
     UNSEEN_WITHOUT_SYS_ADMIN,
     WITH_CAPABILITY,
 )
-from boxwright.plan.seccomp_arch import native_arch
 from boxwright.spec.types import Seccomp, Syscall, SyscallArg
 
 TYPE_CHECKING = False
@@ -47,13 +46,8 @@ _TIOCLINUX = 0x541C
 _KIN = {"SCMP_ARCH_X86_64": "SCMP_ARCH_X86", "SCMP_ARCH_AARCH64": "SCMP_ARCH_ARM"}
 
 
-def default_seccomp(capabilities: "frozenset[str] | tuple[str, ...]", native: "Arch | None" = None) -> Seccomp:
-    """The default profile for a process whose bounding set holds these capabilities.
-
-    `native` is the host's architecture, found out where it is not given. Raises UnsupportedError on a machine that is
-    not known.
-    """
-    arch = native_arch() if native is None else native
+def default_seccomp(capabilities: "frozenset[str] | tuple[str, ...]", arch: "Arch") -> Seccomp:
+    """The default profile for a process whose bounding set holds these capabilities, on a host of this architecture."""
     arches = (arch.name, _KIN[arch.name]) if arch.name in _KIN else (arch.name,)
     opened, closed = _split_by_capability(capabilities)
     refused = [name for _, names in REFUSED for name in names.split()]

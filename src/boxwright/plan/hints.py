@@ -78,6 +78,8 @@ def _open(op: ops.Open, f: Failure) -> "Reason":
         return "", "the caller may not look into that process: it needs CAP_SYS_PTRACE over it"
     if f.errno == e.ENOENT and f.step.pointer == "/root/path":
         return "the root file system is missing", "root.path is relative to the bundle"
+    if op.magic and f.value == op.magic:
+        return "it is no procfs", "settings and labels are written by the caller's own /proc: mount it there"
     return _NOTHING
 
 
@@ -305,6 +307,12 @@ def _make_node(op: ops.MakeNode, f: Failure) -> "Reason":
     return _NOTHING
 
 
+def _check_node(_op: ops.CheckNode, f: Failure) -> "Reason":
+    if f.errno == e.ENODEV:
+        return "what the host has there is another", "nobody here can make a device: the host's is bound by its path"
+    return _NOTHING
+
+
 def _console(_op: ops.Console, f: Failure) -> "Reason":
     if f.errno in {e.ENOENT, e.ENODEV}:
         return "there is no devpts at `/dev/pts`", "mount `devpts` at /dev/pts with `newinstance,ptmxmode=0666`"
@@ -406,7 +414,7 @@ _REASONS: "dict[type[ops.Op], Explain]" = {
     ops.Setns: _setns,
     ops.SetHostname: _uts_name,
     ops.SetDomainname: _uts_name,
-    ops.JoinKeyring: _by_errno({e.EDQUOT: ("", "the user's keyrings are used up: see /proc/sys/kernel/keys/maxkeys")}),
+    ops.NewKeyring: _by_errno({e.EDQUOT: ("", "the user's keyrings are used up: see /proc/sys/kernel/keys/maxkeys")}),
     ops.OpenTree: _open_tree,
     ops.SetAttr: _set_attr,
     ops.AttachRoot: _attach_root,
@@ -414,6 +422,7 @@ _REASONS: "dict[type[ops.Op], Explain]" = {
     ops.MoveMount: _move_mount,
     ops.Mask: _mask,
     ops.MakeNode: _make_node,
+    ops.CheckNode: _check_node,
     ops.Console: _console,
     ops.PivotRoot: _pivot,
     ops.SetCwd: _cwd,

@@ -3,7 +3,7 @@
 from boxwright._record import Record
 from boxwright.plan import ops
 from boxwright.plan.builder import Builder
-from boxwright.plan.namespaces import CLONE_FLAGS, compile_oom_score, is_new
+from boxwright.plan.namespaces import CLONE_FLAGS, compile_oom_score, is_new, open_proc
 from boxwright.plan.process import ProcessSteps, cpu_mask
 from boxwright.plan.rootfs import O_DIRECTORY, O_PATH
 
@@ -20,7 +20,6 @@ AFFINITY_ANCHOR = "config.md#configLinuxProcess"
 class JoinRequest(Record):
     """One `exec`: into what, and in what circumstances. `groups` are (cgroup version, directory) to enter."""
 
-    container_id: str
     pid: int
     groups: tuple[tuple[int, str], ...]
     seccomp: bytes = b""
@@ -29,16 +28,17 @@ class JoinRequest(Record):
     listener: bool = False
     listener_state: tuple[str, ...] = ()
     resctrl: tuple[str, ...] = ()  # directories of resctrl to enter
+    own_stdio: bool = True
 
 
 def compile_exec(process: "Process", linux: "Linux | None", facts: "HostFacts", request: JoinRequest) -> "Plan":
     """The plan by which `process` enters the namespaces of the container's init (the inherited `pidfd`). Pure."""
     names = ("pidfd",) + ("console",) * request.console + ("seccomp",) * request.listener
     b = Builder(names)
-    proc, root = b.slot(), b.slot()
+    proc, root = open_proc(b), b.slot()
     steps = ProcessSteps(b, process, _joined(linux), facts, proc)
+    steps.own_stdio = request.own_stdio
     kinds = _kinds(linux)
-    b.add(ops.OUTER, ops.Open(proc, "/proc", O_PATH | O_DIRECTORY))
     if not kinds & CLONE_FLAGS["mount"]:
         b.add(ops.OUTER, ops.Open(root, f"/proc/{request.pid}/root", O_PATH | O_DIRECTORY))
     own_groups = _open_cgroup_namespace(b, linux, request)
@@ -51,7 +51,7 @@ def compile_exec(process: "Process", linux: "Linux | None", facts: "HostFacts", 
         b.extend(ops.OUTER, join_steps(request.resctrl))
     b.add(ops.OUTER, ops.Post(ops.INIT))
     _compile_entry(b, enters, own_groups)
-    _arrive(b, request, kinds, root)
+    _arrive(b, kinds, root)
     _affinity(b, ops.INIT, process, "final")
     if process.terminal:
         size = process.console_size
@@ -146,11 +146,11 @@ def _open_groups(b: Builder, request: JoinRequest) -> tuple[int, list[int]]:
     return into, enters
 
 
-def _arrive(b: Builder, request: JoinRequest, kinds: int, root: int) -> None:
+def _arrive(b: Builder, kinds: int, root: int) -> None:
     if kinds & CLONE_FLAGS["user"]:
         b.add(ops.INIT, ops.BecomeRoot(), "/linux/namespaces", ANCHOR)
     b.add(ops.INIT, ops.NewSession())
-    b.add(ops.INIT, ops.JoinKeyring(f"_ses.{request.container_id}"), soft=True)
+    b.add(ops.INIT, ops.NewKeyring(), soft=True)
     if kinds & CLONE_FLAGS["mount"]:
         b.add(ops.INIT, ops.Open(root, "/", O_PATH | O_DIRECTORY))
     else:

@@ -1,5 +1,7 @@
 """Namespaces, id maps and who clones whom."""
 
+import os
+
 from boxwright.plan import ops
 
 TYPE_CHECKING = False
@@ -27,6 +29,8 @@ CLONE_FLAGS = {
 # joined in this order: the user namespace gives the right to the others, the mount namespace takes the paths away
 JOIN_ORDER = ("user", "ipc", "uts", "network", "pid", "cgroup", "time", "mount")
 _O_RDONLY = 0
+_O_PATH, _O_DIRECTORY = os.O_PATH, os.O_DIRECTORY
+_PROC_SUPER_MAGIC = 0x9FA0  # statfs(2)
 
 
 def find(linux: "Linux | None", kind: str) -> "Namespace | None":
@@ -67,7 +71,18 @@ def new_flags(linux: "Linux") -> int:
     return flags
 
 
-def compile_clone(b: "Builder", config: "Config", facts: "HostFacts", cgroup_slot: int = ops.NO_SLOT) -> None:
+def open_proc(b: "Builder") -> int:
+    """Opens the procfs by which labels and settings are written, and gives its slot.
+
+    It is the runtime's own, opened before any namespace is joined: what is at /proc of a mount namespace is the word
+    of who lives there, and would take a label without a sign that nothing came of it (CVE-2019-16884).
+    """
+    proc = b.slot()
+    b.add(ops.OUTER, ops.Open(proc, "/proc", _O_PATH | _O_DIRECTORY, _PROC_SUPER_MAGIC))
+    return proc
+
+
+def compile_clone(b: "Builder", config: "Config", facts: "HostFacts", proc: int, cgroup_slot: int) -> None:
     """The steps that lead to the init and its id maps."""
     linux = config.linux
     if linux is None:
@@ -85,8 +100,6 @@ def compile_clone(b: "Builder", config: "Config", facts: "HostFacts", cgroup_slo
     b.add(ops.OUTER, ops.ForkJoiner(), "/linux/namespaces", ANCHOR)
     b.add(ops.JOINER, ops.DieWithParent())
     if hidden_from_birth(linux, facts):
-        proc = b.slot()
-        b.add(ops.JOINER, ops.Open(proc, "/proc", _O_RDONLY))
         compile_oom_score(b, config.process, proc)
     if own_time and new_user:
         # the time namespace has to belong to the new user namespace, so that one is made first
@@ -101,7 +114,7 @@ def compile_clone(b: "Builder", config: "Config", facts: "HostFacts", cgroup_slo
     else:
         _join(b, joins)
     if own_time:
-        _compile_time(b, linux)
+        _compile_time(b, linux, proc)
     if hidden_from_birth(linux, facts):
         b.add(ops.JOINER, ops.SetDumpable(0))
     b.add(ops.JOINER, ops.Clone(flags, cgroup_slot), "/linux/namespaces", ANCHOR, about="container process")
@@ -145,12 +158,8 @@ def _join(b: "Builder", joins: "list[tuple[Namespace, int]]") -> None:
         b.add(ops.JOINER, ops.Setns(slot, kind), namespace.at("path"), ANCHOR, about=f"{namespace.type} namespace")
 
 
-def _compile_time(b: "Builder", linux: "Linux") -> None:
+def _compile_time(b: "Builder", linux: "Linux", proc: int) -> None:
     b.add(ops.JOINER, ops.Unshare(CLONE_FLAGS["time"]), "/linux/namespaces", ANCHOR, about="time namespace")
-    if not linux.time_offsets:
-        return
-    proc = b.slot()
-    b.add(ops.JOINER, ops.Open(proc, "/proc", _O_RDONLY))
     for clock, offset in linux.time_offsets.items():
         text = f"{clock} {offset.secs or 0} {offset.nanosecs or 0}\n"
         b.add(ops.JOINER, ops.WriteAt(proc, "self/timens_offsets", text.encode()), offset.pointer, TIME_ANCHOR)

@@ -46,12 +46,16 @@ class Op(Record):
 
 
 class Open(Op):
-    """Open `path` with open(2) `flags` (O_CLOEXEC added) into `slot`."""
+    """Open `path` with open(2) `flags` (O_CLOEXEC added) into `slot`.
+
+    With a `magic`, it has to be of the filesystem of that number (statfs(2)): else EPERM, and the value is the number.
+    """
 
     CODE = 1
     slot: int
     path: str
     flags: int
+    magic: int = 0
 
 
 class MakeDirs(Op):
@@ -276,11 +280,14 @@ class SetDomainname(Op):
     name: str
 
 
-class JoinKeyring(Op):
-    """keyctl(KEYCTL_JOIN_SESSION_KEYRING, name): a session keyring of the container's own. ENOSYS is no error."""
+class NewKeyring(Op):
+    """keyctl(KEYCTL_JOIN_SESSION_KEYRING, NULL): a session keyring of the container's own. ENOSYS is no error.
+
+    It has no name, since a named one is joined if another process has made it before; and nothing is permitted but to
+    who possesses it (KEYCTL_SETPERM), since others of the same user could link it, and then possess it too.
+    """
 
     CODE = 36
-    name: str
 
 
 class LoopbackUp(Op):
@@ -525,6 +532,18 @@ class MakeDirAt(Op):
     gid: int
 
 
+class CheckNode(Op):
+    """Make sure that what is in the slot `node` has the type in `mode`, and is the device of these numbers: else
+    ENODEV. A device that is bound from the host is what its path leads to there.
+    """
+
+    CODE = 59
+    node: int
+    mode: int
+    major: int
+    minor: int
+
+
 # --- the process ------------------------------------------------------------------------------------------------
 
 
@@ -731,6 +750,53 @@ class SetDeviceFilter(Op):
     CODE = 80
     path: str
     program: bytes
+
+
+class Netlink(Op):
+    """Send `request`, one rtnetlink(7) message with NLM_F_ACK, in the actor's network namespace, and take its answer.
+
+    With `at` not negative the four bytes there are first made the index of the network device `device` (ENODEV if
+    there is none). The text of a report is what the kernel says of its refusal.
+    """
+
+    CODE = 81
+    request: bytes
+    device: str
+    at: int
+
+
+class TakeFiles(Op):
+    """Read a stream of files from descriptor 0, and make them below the root directory in `root`.
+
+    `directory` is where, with links followed inside of the root (openat2 RESOLVE_IN_ROOT, NO_MAGICLINKS); it is made,
+    with 0755, as far as it is missing. `name` is what the first record is called there. What is made belongs to `uid`
+    and `gid`. A file or link is made under another name and renamed into place; a directory that is there is kept, a
+    link in its place is ELOOP. `boxes/vm/records.py` says what the records are. ECANCELED if the
+    stream ends before its last record; ENOMEM if the kernel has killed who read it, for want of memory.
+    """
+
+    CODE = 82
+    root: int
+    directory: str
+    name: str
+    uid: int
+    gid: int
+
+
+class GiveFiles(Op):
+    """Write what is at `path` in the root directory in `root` to descriptor 1, as a stream of files: with `tree` 0 a
+    regular file's content only, else directories with all that is in them, and links, too.
+
+    Links in `path` are followed inside of the root. What is no regular file, or is the kernel's own (procfs, sysfs,
+    cgroups, debugfs, tracefs, securityfs), is EPERM, or EISDIR; below a directory other kinds are left out. More than
+    `most_bytes` of content in all are EFBIG, -1 is no limit.
+    """
+
+    CODE = 83
+    root: int
+    path: str
+    tree: int
+    most_bytes: int
 
 
 # --- what the helper answers ------------------------------------------------------------------------------------

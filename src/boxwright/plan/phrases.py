@@ -296,10 +296,17 @@ def _copy_up(op: ops.CopyUp, names: Names, about: str) -> str:
     return f"copy what the image has at {f'`{about}`' if about else names.of(op.source)} into the new mount"
 
 
-def _make_node(op: ops.MakeNode, _names: Names, _about: str) -> str:
+def _node_words(op: "ops.MakeNode | ops.CheckNode") -> str:
     kind = _NODE_KINDS.get(op.mode & 0o170000, "?")
-    numbers = "a fifo" if kind == "p" else f"{kind} {op.major}:{op.minor}"
-    return f"make the device `{op.path}` ({numbers})"
+    return "a fifo" if kind == "p" else f"{kind} {op.major}:{op.minor}"
+
+
+def _make_node(op: ops.MakeNode, _names: Names, _about: str) -> str:
+    return f"make the device `{op.path}` ({_node_words(op)})"
+
+
+def _check_node(op: ops.CheckNode, _names: Names, about: str) -> str:
+    return f"take the host's `{about}` for the device {_node_words(op)}"
 
 
 def _symlink(op: ops.MakeSymlink, _names: Names, _about: str) -> str:
@@ -374,7 +381,7 @@ _PHRASES: "dict[type[Op], Phrase]" = {
     ops.NewSession: lambda _o, _n, _a: "begin a session of its own",
     ops.SetHostname: lambda op, _n, _a: f"set the host name `{op.name}`",
     ops.SetDomainname: lambda op, _n, _a: f"set the domain name `{op.name}`",
-    ops.JoinKeyring: lambda _o, _n, _a: "make a session keyring of its own",
+    ops.NewKeyring: lambda _o, _n, _a: "make a session keyring of its own",
     ops.LoopbackUp: lambda _o, _n, _a: "set the loopback interface up",
     ops.SetPropagation: _propagation,
     ops.OpenTree: _open_tree,
@@ -387,6 +394,7 @@ _PHRASES: "dict[type[Op], Phrase]" = {
     ops.Reconfigure: _reconfigure,
     ops.CopyUp: _copy_up,
     ops.MakeNode: _make_node,
+    ops.CheckNode: _check_node,
     ops.MakeSymlink: _symlink,
     ops.Console: _console,
     ops.Mask: lambda op, _n, about: f"mask `{about or op.path}`",
@@ -409,6 +417,8 @@ _PHRASES: "dict[type[Op], Phrase]" = {
     ops.SetAffinity: lambda op, _n, _a: f"run on the CPUs {bit_list(op.cpus)}",
     ops.SetUmask: lambda op, _n, _a: f"set the umask {op.mask:04o}",
     ops.DupTo: lambda op, n, _a: f"hand {n.of(op.slot)} over as descriptor {op.number}",
+    ops.TakeFiles: lambda op, _n, _a: f"put `{op.name}` into `{op.directory}`",
+    ops.GiveFiles: lambda op, _n, _a: f"get `{op.path}`",
     ops.OwnStdio: lambda op, _n, _a: f"give the standard streams to uid {op.uid}",
     ops.KeepFds: lambda op, _n, _a: f"close all descriptors from {op.first} on",
     ops.FindProgram: lambda op, _n, _a: f"find the program `{op.name}`",
@@ -416,4 +426,5 @@ _PHRASES: "dict[type[Op], Phrase]" = {
     ops.Idle: lambda _o, _n, _a: "hold the box without a program, reaping what ends in it",
     ops.Exec: lambda op, _n, _a: f"execute `{command_words(op.argv)}`",
     ops.SetDeviceFilter: lambda op, _n, _a: f"attach the device filter of {len(op.program) // 8} instructions",
+    ops.Netlink: lambda op, _n, a: a or f"send a request about the network device `{op.device}`",
 }

@@ -1,5 +1,6 @@
 """The process: who it is, what it may do, and the program."""
 
+from boxwright.errors import UnsupportedError
 from boxwright.plan import ops
 from boxwright.plan.namespaces import in_user_namespace
 from boxwright.plan.seccomp_flags import filter_flags
@@ -68,6 +69,7 @@ class ProcessSteps:
         self._facts = facts
         self._proc = proc
         self.keep_groups = False  # those of the caller, as the annotation of crun asks for
+        self.own_stdio = True
 
     def compile_outer(self, *, scored: bool = False) -> None:
         """What only the privileged side may do to the init; its OOM score too unless it is `scored` already."""
@@ -163,7 +165,8 @@ class ProcessSteps:
             b.add(ops.INIT, ops.SetUmask(process.user.umask), "/process/user/umask", USER_ANCHOR)
         b.add(ops.INIT, ops.BoundCaps(masks[0]), process.at("capabilities", "bounding"), LINUX_ANCHOR)
         user = process.user
-        b.add(ops.INIT, ops.OwnStdio(user.uid), process.at("user"), USER_ANCHOR)
+        if self.own_stdio:
+            b.add(ops.INIT, ops.OwnStdio(user.uid), process.at("user"), USER_ANCHOR)
         groups = KEEP_GROUPS if self.keep_groups else tuple(user.additional_gids)
         op = ops.SetUser(user.uid, user.gid, groups, 1)
         b.add(ops.INIT, op, process.at("user"), USER_ANCHOR)
@@ -186,6 +189,7 @@ class ProcessSteps:
     def _labels(self) -> None:
         process = self._process
         if process.apparmor_profile:
+            _require_profile(process, self._facts.apparmor)
             data = f"exec {process.apparmor_profile}".encode()
             op = ops.WriteAt(self._proc, "self/attr/apparmor/exec", data)
             self._b.add(ops.INIT, op, process.at("apparmorProfile"), LINUX_ANCHOR)
@@ -204,6 +208,20 @@ class ProcessSteps:
         """Become the program. Every descriptor of ours is close-on-exec."""
         process = self._process
         self._b.add(ops.INIT, ops.Exec(process.args, without_repeats(process.env)), process.at("args"), ANCHOR)
+
+
+def _require_profile(process: "Process", profiles: tuple[str, ...] | None) -> None:
+    """Raise UnsupportedError for an AppArmor profile that is not there: execve(2) would fail only after `start`.
+
+    What is not told, stacked, or of another namespace is left to the kernel (apparmor(7)).
+    """
+    name = process.apparmor_profile or ""
+    if profiles is None or name in profiles or "//" in name or name.startswith(":"):
+        return
+    if not profiles:
+        raise UnsupportedError(process.at("apparmorProfile"), "linux", "AppArmor is not active")
+    hint = "`aa-status` tells what is loaded, `apparmor_parser -r` loads"
+    raise UnsupportedError(process.at("apparmorProfile"), "linux", f"no AppArmor profile `{name}` is loaded", hint=hint)
 
 
 def _signed(value: int) -> int:

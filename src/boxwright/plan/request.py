@@ -18,7 +18,7 @@ class HostFacts(Record):
     newuidmap: str = ""  # paths of the set-user-id mapping tools, empty where missing
     newgidmap: str = ""
     last_capability: int = 40
-    apparmor: bool = False
+    apparmor: tuple[str, ...] | None = None  # the profiles there are; None: not looked at, or it cannot be told
     selinux: bool = False
     resctrl: str = ""  # mount point of resctrl, empty where missing
 
@@ -31,6 +31,8 @@ class RootSource(Record):
 
     A user namespace cannot overlay a tree with mounts in it. There the root is a tmpfs, `branches` (name, path) are
     overlaid one by one, `links` (name, target) made again, and `binds` bound read-only from `path`.
+
+    The lower layer may also be the EROFS filesystem on a block device: `device` is its path.
     """
 
     path: str
@@ -41,6 +43,7 @@ class RootSource(Record):
     branches: tuple[tuple[str, str], ...] = ()
     links: tuple[tuple[str, str], ...] = ()
     binds: tuple[str, ...] = ()
+    device: str = ""
 
 
 class Request(Record):
@@ -65,6 +68,7 @@ class Request(Record):
     idle: bool = False  # hold the box without a program
     resctrl: "ResctrlSite | None" = None  # None: not looked at, as no configuration asks for it
     lifeline: bool = False  # an inherited pipe `lifeline`: an idle box ends when its write end is closed
+    own_stdio: bool = True  # give its pipes and terminal to the program's user: it may open them by their names
     bound: bool = False  # a program dies with the thread that made it (PR_SET_PDEATHSIG)
 
 

@@ -1,6 +1,5 @@
 """Architectures of seccomp filters: their AUDIT_ARCH_ numbers (linux/audit.h) and who is native where."""
 
-import os
 import sys
 
 from boxwright._record import Record
@@ -74,12 +73,11 @@ _OF_MACHINE = {
 }
 
 
-def native_arch(machine: str | None = None) -> Arch:
-    """The architecture of a machine name of uname(2), of this host by default.
+def native_arch(machine: str) -> Arch:
+    """The architecture of a machine name of uname(2).
 
     Raises UnsupportedError for a machine that is not known: no guess is made here.
     """
-    machine = os.uname().machine if machine is None else machine
     short = _OF_MACHINE.get(machine)
     if short is None:
         raise UnsupportedError("linux.seccomp", "linux", f"the machine `{machine}` has no known seccomp architecture")

@@ -13,9 +13,9 @@ from boxwright.plan.cgroup_layout import CGROUPFS
 from boxwright.plan.criu import Outside, mount_sources, outside_mounts
 from boxwright.plan.namespaces import find
 from boxwright.runtime.containers import PAUSED, RUNNING, Container
-from boxwright.runtime.create import Creation
+from boxwright.runtime.create import Creation, creation_for
 from boxwright.runtime.criu_command import DUMP_LOG, RESTORE_LOG, dump_command, restore_command
-from boxwright.runtime.delete import remove
+from boxwright.runtime.delete import remove, remove_ours
 from boxwright.runtime.documents import root_path
 from boxwright.runtime.following import Follower
 from boxwright.runtime.options import CreateOptions
@@ -34,6 +34,9 @@ if TYPE_CHECKING:
 _OUTSIDE = "boxwright.json"
 
 
+_ANOTHER_KERNEL = "CRIU knows the processes of this kernel, and the container's are another's"
+
+
 def checkpoint(runtime: "Runtime", container_id: str, options: "CheckpointOptions") -> None:
     """Dump a running container. It is deleted then, unless it is left running.
 
@@ -44,6 +47,8 @@ def checkpoint(runtime: "Runtime", container_id: str, options: "CheckpointOption
         status = container.status()
         if status not in {RUNNING, PAUSED}:
             raise StateError(container_id, status, RUNNING)
+        if container.in_machine:
+            raise UnsupportedError("checkpoint", "vm", _ANOTHER_KERNEL)
         config = container.config()
         _refuse_terminal(config)
         criu.check(options.criu.program)
@@ -122,10 +127,12 @@ def restore(runtime: "Runtime", container_id: str, options: "RestoreOptions") ->
     Returns its exit status, 0 at once if `options.detach`. It runs at once: there is no `start`. Raises as `create`
     and `checkpoint`, and leaves nothing behind then.
     """
-    outside = _kept(options.criu.image_path)
     create_options = CreateOptions(options.bundle, pid_file=options.pid_file, no_pivot=options.no_pivot)
-    with Creation(runtime, container_id, create_options) as creation:
+    with creation_for(runtime, container_id, create_options) as creation:
         try:
+            if creation.box == "vm":
+                raise UnsupportedError("restore", "vm", _ANOTHER_KERNEL)
+            outside = _kept(options.criu.image_path)
             _refuse_restore(creation.config)
             criu.check(options.criu.program)
             _restore(creation, options, outside)
@@ -176,6 +183,7 @@ def _restore(creation: Creation, options: "RestoreOptions", outside: Outside) ->
             os.close(network_fd)
     with open(pid_file) as file:
         creation.note_pid(int(file.read()))
+    container.publish()
 
 
 def _make_groups(creation: Creation, facts: "HostFacts", root: str) -> None:
@@ -201,6 +209,4 @@ def _follow(container: Container) -> int:
         with Foreground(terminal=False) as foreground:
             return foreground.follow(container.pid)
     finally:
-        if os.path.isdir(container.directory):
-            with container:
-                remove(container)
+        remove_ours(container)

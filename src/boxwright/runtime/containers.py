@@ -1,6 +1,7 @@
 """The state store: one directory a container, written atomically, locked by flock(2), never half-made.
 
 <root>/<id>/state.json    what is known of it; renamed into place
+<root>/<id>/.state.json   what it will be; while the container is made, with the pid that nobody is to count on yet
 <root>/<id>/config.json   the configuration as it was at create
 <root>/<id>/gate          the socket on which the init waits for `start`
 """
@@ -10,7 +11,7 @@ from _socket import AF_UNIX, SOCK_CLOEXEC, SOCK_SEQPACKET, socket
 from fcntl import LOCK_EX, flock
 
 from boxwright.errors import BoxwrightError, ExistsError, HostError, NotFoundError, UsageError
-from boxwright.host.processes import start_time
+from boxwright.host.processes import is_helper, start_time
 from boxwright.plan.cgroup_layout import CgroupPlacement
 from boxwright.spec.jsontext import encode_json, parse_json
 
@@ -45,6 +46,7 @@ class Container:
         self.id = container_id
         self.directory = os.path.join(runtime.root, container_id)
         self.facts: dict[str, Any] = {}
+        self._unmade = False  # as far as could be read
         self._lock = -1
         self._config: Config | None = None
         self._placed: tuple[object, CgroupPlacement] | None = None
@@ -97,9 +99,16 @@ class Container:
         except FileNotFoundError:
             raise NotFoundError(self.id) from None
         flock(self._lock, LOCK_EX)
-        if not os.path.isdir(self.directory):
+        if not self._is_locked():
             self.unlock()
             raise NotFoundError(self.id)
+
+    def _is_locked(self) -> bool:
+        """Whether what is locked is still there: it may have been deleted while we waited, and the id used again."""
+        try:
+            return os.path.samestat(os.stat(self.directory), os.fstat(self._lock))
+        except FileNotFoundError:
+            return False
 
     def unlock(self) -> None:
         """Let others go on."""
@@ -142,19 +151,48 @@ class Container:
 
     def read(self) -> None:
         """Read the state file; a container without one was left half-made and knows only its id."""
+        self.facts = self._read("state.json")
+        self._unmade = not self.pid
+        if self._unmade:
+            self._read_unmade()
+
+    def _read_unmade(self) -> None:
+        """What its maker has noted of it for now, unless it has been made meanwhile."""
+        noted = self._read_noted()
+        self.facts = self._read("state.json")
+        self._unmade = not self.pid
+        if self._unmade and noted.get("pid"):
+            self.facts = noted
+
+    def _read(self, name: str) -> "dict[str, Any]":
         try:
-            with open(self.path("state.json"), "rb") as file:
+            with open(self.path(name), "rb") as file:
                 facts = parse_json(file.read())
         except FileNotFoundError:
-            facts = {}
+            return {}
         except ValueError as error:
             raise BoxwrightError(f"the state of container `{self.id}` is damaged: {error}") from None
-        self.facts = facts if isinstance(facts, dict) else {}
+        return facts if isinstance(facts, dict) else {}
+
+    def _read_noted(self) -> "dict[str, Any]":
+        try:
+            return self._read(".state.json")
+        except BoxwrightError:
+            return {}  # it is being written
 
     def write(self, **changes: object) -> None:
         """Write the state file with these facts changed, atomically."""
+        self.note(**changes)
+        self.publish()
+
+    def note(self, **changes: object) -> None:
+        """Change these facts and write them down, for whoever finds us dead; `publish` is to follow."""
         self.facts.update(changes)
-        self.write_file("state.json", encode_json(self.facts).encode())
+        _write(self.path(".state.json"), encode_json(self.facts).encode())
+
+    def publish(self) -> None:
+        """Let what was noted be the state."""
+        os.rename(self.path(".state.json"), self.path("state.json"))
 
     def write_file(self, name: str, data: bytes) -> None:
         """Write a file of the container's directory by renaming it into place."""
@@ -207,6 +245,11 @@ class Container:
         """Whether the configuration may have hooks of this kind: for who would read it for nothing else."""
         return kind in self.facts.get("hooks", (kind,))
 
+    @property
+    def in_machine(self) -> bool:
+        """Whether it is in a virtual machine: then its process here is the keeper of that."""
+        return self.facts.get("isolation") == "vm"
+
     def alive(self) -> bool:
         """Whether the init lives. One that had ended before its start time could be noted has none."""
         return bool(self.pid and self.started_at) and start_time(self.pid) == self.started_at
@@ -218,15 +261,24 @@ class Container:
 
     def status(self, *, frozen: bool = True) -> str:
         """creating, created, running, paused or stopped (runtime.md#runtimeState)."""
-        if not self.pid:
-            return CREATING if self.maker_lives() else STOPPED
+        if self._unmade and self._is_being_made():
+            return CREATING
         if not self.alive():
             return STOPPED
+        if self.in_machine and "guestPid" not in self.facts:
+            return CREATING
         if os.path.lexists(self.path("gate")):
             return CREATED
         if frozen and self._frozen():
             return PAUSED
         return RUNNING
+
+    def _is_being_made(self) -> bool:
+        """Whether its maker is at work. What has executed its program is made, though its maker has yet to hear it."""
+        if self.maker_lives():
+            return not self.pid or is_helper(self.pid)
+        self._read_unmade()  # the maker may have ended because all was done
+        return False
 
     def _frozen(self) -> bool:
         from boxwright.host.cgroups import is_frozen

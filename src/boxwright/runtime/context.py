@@ -23,8 +23,14 @@ def _silent(_level: str, _message: str) -> None:
 class Runtime:
     """The scope in which container ids are unique, and how its containers are made. Safe to share between threads."""
 
-    def __init__(self, root: str = "", *, cgroup_driver: str = "cgroupfs", log: "Log" = _silent) -> None:
-        """`root` is the state directory; empty is `/run/boxwright`, or `$XDG_RUNTIME_DIR/boxwright` without root."""
+    def __init__(
+        self, root: str = "", *, cgroup_driver: str = "cgroupfs", log: "Log" = _silent, isolation: str = ""
+    ) -> None:
+        """`root` is the state directory; empty is `/run/boxwright`, or `$XDG_RUNTIME_DIR/boxwright` without root.
+
+        `isolation` is the kind of box for every container; empty is what each configuration asks for.
+        """
+        self.isolation = isolation
         self.root = os.path.abspath(root) if root else default_root()
         self.cgroup_driver = cgroup_driver
         self._log = log

@@ -4,6 +4,7 @@ import os
 from _socket import socket
 from time import gmtime, strftime, time_ns
 
+from boxwright.boxes.require import isolation_of
 from boxwright.errors import HookError
 from boxwright.host import facts as host_facts
 from boxwright.host.cgroup_probe import inspect
@@ -54,22 +55,38 @@ def create(runtime: "Runtime", container_id: str, options: "CreateOptions") -> i
     Raises ConfigError, UnsupportedError, ExistsError, UsageError, HostError or HookError, and leaves nothing behind
     then.
     """
-    with Creation(runtime, container_id, options) as creation:
+    with creation_for(runtime, container_id, options) as creation:
         require_holder(creation.config, options)
         return creation.create().pid
+
+
+def creation_for(
+    runtime: "Runtime", container_id: str, options: "CreateOptions", document: bytes | None = None
+) -> "Creation":
+    """The creation of the kind of box that the configuration (of the bundle, or the `document` given) asks for."""
+    if document is None:
+        document = read_document(options)
+    config = checked(runtime, document)
+    if isolation_of(config, runtime.isolation) == "vm":
+        from boxwright.runtime.vm.create import MachineCreation
+
+        return MachineCreation(runtime, container_id, options, document, config)
+    return Creation(runtime, container_id, options, document, config)
 
 
 class Creation:
     """One create or run under way. What it made is undone if it fails."""
 
+    box = "linux"
+
     def __init__(
-        self, runtime: "Runtime", container_id: str, options: "CreateOptions", document: bytes | None = None
+        self, runtime: "Runtime", container_id: str, options: "CreateOptions", document: bytes, config: "Config"
     ) -> None:
-        """Load and check the configuration (of the bundle, or the `document` given) and take the id."""
+        """Take the id for a container of this `config`, which was checked, and is what the `document` says."""
         self.runtime = runtime
         self.options = options
-        self._document = read_document(options) if document is None else document
-        self.config = with_listen_fds(checked(runtime, self._document))
+        self._document = document
+        self.config = with_listen_fds(config)
         self.preserve_fds = options.preserve_fds + listen_fds()
         self._root: RootSource | None = None
         self.templated = False  # the id is one that `templates` can put in place of another
@@ -129,6 +146,9 @@ class Creation:
             raise
         return outcome
 
+    def check_end(self, status: int) -> None:
+        """Look at how it ended, with this exit status: whether that is the program's own. Raises GuestError."""
+
     def fail(self, error: BaseException) -> None:
         """Undo what was made. Where a hook failed, the poststop hooks run too (runtime.md#runtimeLifecycle)."""
         undo(self.container, self.config if isinstance(error, HookError) else None)
@@ -144,7 +164,7 @@ class Creation:
     def _begin(self, *, gate: bool) -> Making:
         if self.options.notify_socket:
             self._open_notify(gate=gate)
-        facts = host_facts.probe()
+        facts = host_facts.probe_for(self.config)
         placement = place(self.config, facts.cgroups, self.container.id, self.runtime.cgroup_driver)
         placement, site = inspect(self.config, facts.cgroups, placement)
         root = self._root or RootSource(root_path(self.config, self.options.bundle))
@@ -263,7 +283,7 @@ class Creation:
             state=state,
             created_state=around_pid(state_document(self.container, CREATED, 1)),
             environment=tuple(f"{name}={value}" for name, value in os.environ.items()) if config.hooks else (),
-            seccomp=filter_program(self.runtime, config, self.default_seccomp),
+            seccomp=filter_program(self.runtime, config, self.default_seccomp, remark=True),
             gate=gate,
             console=bool(options.console_socket),
             listener=bool(listening),
@@ -290,8 +310,8 @@ class Creation:
         return made
 
     def note_pid(self, pid: int) -> None:
-        """Write down the init, so that it is found whatever becomes of us."""
-        self.container.write(pid=pid, pidStart=start_time(pid))
+        """Write down the init, so that it is found whatever becomes of us. It is no container's process yet."""
+        self.container.note(pid=pid, pidStart=start_time(pid))
 
 
 def undo(container: Container, hooked: "Config | None") -> None:
@@ -304,6 +324,10 @@ def undo(container: Container, hooked: "Config | None") -> None:
         from boxwright.host.resctrl import remove_unused
 
         remove_unused(made)
+    if container.facts.get("network"):
+        from boxwright.runtime.vm.network import release
+
+        release(container)
     container.forget()
     if hooked is not None:
         run_poststop(container, hooked)

@@ -2,7 +2,7 @@
 
 import os
 
-from boxwright.boxes.require import require
+from boxwright.boxes.require import isolation_of, require
 from boxwright.errors import ConfigError, HostError, Problem, UsageError
 from boxwright.host.seccomp_cache import default_program, program_for
 from boxwright.spec.decode import decode
@@ -42,7 +42,7 @@ def checked(runtime: "Runtime", document: bytes) -> "Config":
         known = _known[document] = (config, warnings)
     for warning in known[1]:
         runtime.warn(warning)
-    require(known[0])
+    require(known[0], isolation_of(known[0], runtime.isolation))
     return known[0]
 
 
@@ -86,11 +86,19 @@ def hook_kinds(config: "Config") -> list[str]:
     return [kind for kind in ("poststart", "poststop") if hooks is not None and getattr(hooks, kind)]
 
 
-def filter_program(runtime: "Runtime", config: "Config", default: "Sequence[str] | None") -> bytes:
-    """The BPF program of the configuration's seccomp section, or of the default profile; empty for no filter."""
+def filter_program(
+    runtime: "Runtime", config: "Config", default: "Sequence[str] | None", *, remark: bool = False
+) -> bytes:
+    """The BPF program of the configuration's seccomp section, or of the default profile; empty for no filter.
+
+    With `remark` a warning says which system calls of the section are left out.
+    """
     section = config.linux.seccomp if config.linux else None
     if section is not None:
-        return program_for(section, runtime.cache)
+        program, left_out = program_for(section, runtime.cache)
+        if remark and left_out:
+            runtime.warn(left_out)
+        return program
     if default is not None:
         return default_program(tuple(default), runtime.cache)
     return b""

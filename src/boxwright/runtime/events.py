@@ -4,11 +4,11 @@ import os
 import select
 import time
 
-from boxwright.errors import BoxwrightError, HostError, StateError
+from boxwright.errors import BoxwrightError, GuestError, HostError, StateError
 from boxwright.host.cgroup_oom import watch_oom
 from boxwright.host.cgroup_stats import statistics
 from boxwright.host.processes import open_pidfd, wait_gone
-from boxwright.runtime.containers import CREATING, RUNNING, STOPPED, Container
+from boxwright.runtime.containers import CREATING, PAUSED, RUNNING, STOPPED, Container
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from boxwright.host.cgroup_oom import OomWatch
     from boxwright.runtime.context import Runtime
+    from boxwright.runtime.vm.events import GuestWatch
 
     JSON = dict[str, Any]
 
@@ -27,8 +28,14 @@ def stats(runtime: "Runtime", container_id: str) -> "JSON":
 
 
 def _statistics(container: Container) -> "JSON":
+    if container.in_machine:
+        from boxwright.runtime.vm.events import guest_statistics
+
+        measure = guest_statistics
+    else:
+        measure = _host_statistics
     try:
-        found = statistics(container.placement)
+        found = measure(container)
     except OSError as error:
         raise _gone(container, error) from error
     if groups := container.resctrl("joined"):
@@ -38,6 +45,10 @@ def _statistics(container: Container) -> "JSON":
     return found
 
 
+def _host_statistics(container: Container) -> "JSON":
+    return statistics(container.placement)
+
+
 def follow(runtime: "Runtime", container_id: str, interval_s: float) -> "Iterator[JSON]":
     """Events until the container ends: `stats` each `interval_s` seconds, `oom` when the kernel has killed for want
     of memory. Raises StateError for a container that is stopped already.
@@ -45,10 +56,14 @@ def follow(runtime: "Runtime", container_id: str, interval_s: float) -> "Iterato
     What happens from the call on is told; the first statistics come after the first interval.
     """
     container = _found(runtime, container_id)
+    if container.in_machine:
+        from boxwright.runtime.vm.events import GuestWatch
+
+        return _events(container, GuestWatch(container), interval_s)
     return _events(container, _Watch(container), interval_s)
 
 
-def _events(container: Container, watch: "_Watch", interval_s: float) -> "Iterator[JSON]":
+def _events(container: Container, watch: "_Watch | GuestWatch", interval_s: float) -> "Iterator[JSON]":
     with watch:
         due = time.monotonic() + interval_s
         while True:
@@ -73,10 +88,12 @@ def _found(runtime: "Runtime", container_id: str) -> Container:
 
 
 def _statistics_or_none(container: Container) -> "JSON | None":
-    """Statistics; None for a container that has just ended."""
+    """Statistics; None for a container that has just ended, and for a machine that is paused."""
     try:
         return _statistics(container)
-    except StateError:
+    except (GuestError, StateError):
+        if container.in_machine and container.alive() and container.status() != PAUSED:
+            raise
         return None
 
 

@@ -8,7 +8,7 @@ from boxwright.host.cgroups import placement_for_exec
 from boxwright.host.processes import kill_child, open_pidfd
 from boxwright.host.spawn import Helper
 from boxwright.plan.join import JoinRequest, compile_exec
-from boxwright.runtime.containers import CREATED, PAUSED, RUNNING, Container
+from boxwright.runtime.containers import CREATED, PAUSED, RUNNING, STOPPED, Container
 from boxwright.runtime.documents import filter_program
 from boxwright.runtime.following import Follower
 from boxwright.runtime.watchers import announce, connect
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from boxwright.runtime.context import Runtime
     from boxwright.runtime.following import Outcome
     from boxwright.runtime.options import ExecOptions
+    from boxwright.runtime.vm.exec import MachineJoining
     from boxwright.spec.types import Config, Process
 
 
@@ -51,16 +52,18 @@ def spawn_process(container: Container, options: "ExecOptions", stdio: "Sequence
     return outcome
 
 
-def begin_process(container: Container, options: "ExecOptions", stdio: "Sequence[int]" = ()) -> "Joining":
+def begin_process(
+    container: Container, options: "ExecOptions", stdio: "Sequence[int]" = ()
+) -> "Joining | MachineJoining":
     """Start making a further process, for who follows the helper himself. Raises as `exec_process`."""
-    _check_state(container, ignore_paused=options.ignore_paused)
-    pidfd = open_pidfd(container.pid, container.started_at)
-    if pidfd < 0:
-        raise StateError(container.id, container.status(), RUNNING)
-    try:
-        return _begin(container, options, pidfd, stdio)
-    finally:
-        os.close(pidfd)
+    check_state(container, ignore_paused=options.ignore_paused)
+    if container.in_machine:
+        from boxwright.runtime.vm.exec import MachineJoining
+
+        return MachineJoining(container, options, stdio)
+    config = container.config()
+    seccomp = filter_program(container.runtime, config, container.facts.get("defaultSeccomp"))
+    return join(container, options, stdio, config, seccomp)
 
 
 class Joining:
@@ -73,6 +76,10 @@ class Joining:
     def fileno(self) -> int:
         """Readable when `step` would not block."""
         return self._helper.socket.fileno()
+
+    def left_s(self) -> float | None:
+        """Always None: there will be something to read."""
+        return None
 
     def step(self) -> "Outcome | None":
         """Take one report: the outcome once the program is executed. Raises what the helper reports."""
@@ -94,25 +101,48 @@ class Joining:
         self._helper.finish()
 
 
-def _check_state(container: Container, *, ignore_paused: bool) -> None:
+def check_state(container: Container, *, ignore_paused: bool) -> None:
     status = container.status()
     if status in {CREATED, RUNNING} or (status == PAUSED and ignore_paused):
         return
     hint = "resume it first, or say --ignore-paused" if status == PAUSED else None
+    if status == STOPPED and container.in_machine:
+        from boxwright.runtime.vm.lost import why_stopped
+
+        hint = why_stopped(container) or None
     raise StateError(container.id, status, RUNNING, hint=hint)
 
 
-def _begin(container: Container, options: "ExecOptions", pidfd: int, stdio: "Sequence[int]") -> Joining:
-    runtime, config = container.runtime, container.config()
+def join(
+    container: Container, options: "ExecOptions", stdio: "Sequence[int]", config: "Config", seccomp: bytes
+) -> Joining:
+    """Start a process in the namespaces of the container's init, whose configuration is `config`."""
+    pidfd = open_pidfd(container.pid, container.started_at)
+    if pidfd < 0:
+        raise StateError(container.id, container.status(), RUNNING)
+    try:
+        return _begin(container, options, pidfd, stdio, config, seccomp)
+    finally:
+        os.close(pidfd)
+
+
+def _begin(
+    container: Container,
+    options: "ExecOptions",
+    pidfd: int,
+    stdio: "Sequence[int]",
+    config: "Config",
+    seccomp: bytes,
+) -> Joining:
     placement = placement_for_exec(container.placement, container.pid, options.cgroup)
     request = JoinRequest(
-        container_id=container.id,
         pid=container.pid,
         groups=tuple((group.version, group.path) for group in placement.groups),
-        seccomp=filter_program(runtime, config, container.facts.get("defaultSeccomp")),
+        seccomp=seccomp,
         console=bool(options.console_socket),
         preserve_fds=options.preserve_fds,
         resctrl=container.resctrl("joined"),
+        own_stdio=not container.in_machine,
     )
     plan = compile_exec(options.process, config.linux, host_facts.probe(), request)
     console = connect(options.console_socket, "console socket") if options.console_socket else None

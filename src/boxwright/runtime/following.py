@@ -9,11 +9,27 @@ from boxwright.plan import ops
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from typing import Protocol
 
-    from boxwright.host.spawn import Helper, Report
+    from boxwright.host.spawn import Report
     from boxwright.plan.ops import Plan
     from boxwright.runtime.context import Runtime
     from boxwright.spec.types import Config
+
+    class Performer(Protocol):
+        """Who performs a plan: a helper here, or one in a guest. `pid` is that of the init, once known."""
+
+        pid: int
+
+        @property
+        def plan(self) -> Plan:
+            """What it works on."""
+
+        def next(self) -> Report | None:
+            """The next report, or None when every actor has ended or executed the program. Blocks."""
+
+        def answer(self, errno: int) -> None:
+            """Answer an UPCALL."""
 
 
 class Outcome:
@@ -32,7 +48,7 @@ class Follower:
     def __init__(
         self,
         runtime: "Runtime",
-        helper: "Helper",
+        helper: "Performer",
         config: "Config | dict[str, object]",
         *,
         on_pid: "Callable[[int], None] | None" = None,

@@ -14,13 +14,13 @@ if TYPE_CHECKING:
     from typing import Self
 
     from boxwright.runtime.notify import NotifyProxy
+    from boxwright.runtime.relay import Relay
 
 TIMED_OUT = 124
 SIGRTMIN_3 = 37  # halt, to systemd
 STOPPING = frozenset({_signal.SIGTERM, _signal.SIGINT, _signal.SIGHUP})
 # what the kernel ends a pid namespace's init by when it calls reboot(2): pid_namespaces(7)
 HALTED = frozenset({_signal.SIGINT, _signal.SIGHUP})
-_CHUNK_BYTES = 65536
 _TIOCGWINSZ, _TIOCSWINSZ = 0x5413, 0x5414
 _NOT_PASSED_ON = frozenset(
     {
@@ -94,19 +94,23 @@ class Foreground:
         """Pass signals to `pid` and bytes through the terminal's `master` (owned) until it ends; its exit status.
 
         What the program tells `notify` (borrowed) is passed on meanwhile. After `timeout_s` it is killed, and the
-        status is 124, as timeout(1) has it. An init system is told to shut down as it understands it (systemd(1),
-        SIGRTMIN+3), and that it has is no failure.
+        status is 124, as timeout(1) has it; output that nobody has read by then is dropped. An init system is told to
+        shut down as it understands it (systemd(1), SIGRTMIN+3), and that it has is no failure.
         """
         self._stop_signal = SIGRTMIN_3 if init_system else 0
         pidfd = os.pidfd_open(pid)
-        if master >= 0:
-            self._raw_terminal(master)
+        relay = None
         try:
-            ended = self._relay(pidfd, master, None if timeout_s is None else monotonic() + timeout_s, notify)
+            if master >= 0:
+                relay = self._begin_relay(master)
+            deadline = None if timeout_s is None else monotonic() + timeout_s
+            ended = self._wait_for_end(pidfd, master, deadline, notify, relay)
             if not ended:
                 send_signal(pidfd, _signal.SIGKILL)
         finally:
             os.close(pidfd)
+            if relay is not None:
+                relay.close()
             if master >= 0:
                 os.close(master)
             self._restore_terminal()
@@ -115,31 +119,45 @@ class Foreground:
             return 0
         return exit_status(status) if ended else TIMED_OUT
 
-    def _relay(self, pidfd: int, master: int, deadline: float | None, notify: "NotifyProxy | None") -> bool:
+    def _begin_relay(self, master: int) -> "Relay":
+        from boxwright.runtime.relay import Relay
+
+        self._raw_terminal(master)
+        return Relay(master)
+
+    def _wait_for_end(
+        self, pidfd: int, master: int, deadline: float | None, notify: "NotifyProxy | None", relay: "Relay | None"
+    ) -> bool:
         """Until the process ends (True) or the time is up (False)."""
-        poll = select.poll()
-        poll.register(pidfd, select.POLLIN)
-        poll.register(self._signals, select.POLLIN)
-        if master >= 0:
-            poll.register(master, select.POLLIN)
-            poll.register(0, select.POLLIN)
-        if notify is not None:
-            poll.register(notify.fileno(), select.POLLIN)
+        always = [pidfd, self._signals, *([notify.fileno()] if notify is not None else [])]
         while True:
-            ready = dict(poll.poll(None if deadline is None else max(0.0, deadline - monotonic()) * 1000))
-            if not ready and deadline is not None and monotonic() >= deadline:
-                return False
+            events = dict.fromkeys(always, select.POLLIN)
+            for pump in relay.pumps if relay is not None else ():
+                for fd, event in pump.wants():
+                    events[fd] = events.get(fd, 0) | event
+            ready = _poll(events, deadline)
             if self._signals in ready:
                 self._pass_on(pidfd, master)
-            if 0 in ready and not _copy(0, master):
-                poll.unregister(0)
-            if master in ready and not _copy(master, 1):
-                poll.unregister(master)
+            for pump in relay.pumps if relay is not None else ():
+                pump.move(ready)
             if notify is not None:
                 notify.forward()  # with what was said last, before the end is told
             if pidfd in ready:
-                _drain(master)
+                if relay is not None:
+                    self._drain(relay, deadline)
                 return True
+            if _is_over(deadline):
+                return False
+
+    def _drain(self, relay: "Relay", deadline: float | None) -> None:
+        """Write what the program has left, unless the time is up or we are told to end: nobody may be reading."""
+        while (target := relay.output.last()) is not None:
+            ready = _poll({target: select.POLLOUT, self._signals: select.POLLIN}, deadline)
+            if self._signals in ready and not STOPPING.isdisjoint(os.read(self._signals, 64)):
+                return
+            relay.output.move(ready)
+            if _is_over(deadline):
+                return
 
     def _pass_on(self, pidfd: int, master: int) -> None:
         for number in os.read(self._signals, 64):
@@ -163,7 +181,8 @@ class Foreground:
             return
         import termios
 
-        termios.tcsetattr(0, termios.TCSADRAIN, self._saved_terminal)  # type: ignore[arg-type]
+        # not TCSADRAIN: a terminal that was stopped (Ctrl-S) would be waited for
+        termios.tcsetattr(0, termios.TCSANOW, self._saved_terminal)  # type: ignore[arg-type]
         self._saved_terminal = None
 
 
@@ -172,24 +191,16 @@ def exit_status(status: int) -> int:
     return 128 + os.WTERMSIG(status) if os.WIFSIGNALED(status) else os.WEXITSTATUS(status)
 
 
-def _copy(source: int, target: int) -> bool:
-    """Copy what is there; False at the end (EIO is how a terminal's master ends)."""
-    try:
-        data = os.read(source, _CHUNK_BYTES)
-    except OSError:
-        return False
-    view = memoryview(data)
-    while view:
-        view = view[os.write(target, view) :]
-    return bool(data)
+def _poll(events: "dict[int, int]", deadline: float | None) -> "dict[int, int]":
+    """What is ready, at the deadline at the latest."""
+    poll = select.poll()
+    for fd, event in events.items():
+        poll.register(fd, event)
+    return dict(poll.poll(None if deadline is None else max(0.0, deadline - monotonic()) * 1000))
 
 
-def _drain(master: int) -> None:
-    if master < 0:
-        return
-    os.set_blocking(master, False)
-    while _copy(master, 1):
-        continue
+def _is_over(deadline: float | None) -> bool:
+    return deadline is not None and monotonic() >= deadline
 
 
 def _copy_size(master: int) -> None:

@@ -5,7 +5,7 @@ from _signal import SIGKILL
 
 from boxwright.errors import StateError
 from boxwright.host.processes import open_pidfd, send_signal
-from boxwright.runtime.containers import CREATED, PAUSED, RUNNING, Container
+from boxwright.runtime.containers import CREATED, PAUSED, RUNNING, STOPPED, Container
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -19,6 +19,9 @@ def kill(runtime: "Runtime", container_id: str, signal: int, *, every: bool = Fa
     processes of it may be left in a shared pid namespace.
     """
     container = Container.find(runtime, container_id)
+    if container.in_machine:
+        _kill_in_machine(container, signal, every=every)
+        return
     if every:
         from boxwright.host.cgroups import kill_all
 
@@ -26,12 +29,31 @@ def kill(runtime: "Runtime", container_id: str, signal: int, *, every: bool = Fa
         return
     status = container.status()
     if status not in {CREATED, RUNNING, PAUSED}:
-        raise StateError(container_id, status, f"{CREATED} or {RUNNING}", hint="it has no process to send a signal to")
+        hint = "it has no process to send a signal to" if status == STOPPED else None
+        raise StateError(container_id, status, f"{CREATED} or {RUNNING}", hint=hint)
     _signal_init(container, signal)
     if signal == SIGKILL and status == PAUSED:
         from boxwright.host.cgroups import thaw
 
         thaw(container.placement)  # a frozen group on v1 does not die until it is thawed
+
+
+def _kill_in_machine(container: Container, signal: int, *, every: bool) -> None:
+    from boxwright.runtime.vm.signals import leave_for_guest, signal_guest
+
+    status = container.status()
+    if every and status == STOPPED:
+        return
+    if status not in {CREATED, RUNNING, PAUSED}:
+        raise StateError(container.id, status, f"{CREATED} or {RUNNING}", hint="it has no process to send a signal to")
+    if status == PAUSED and signal != SIGKILL:
+        leave_for_guest(container, signal, every=every)
+        return
+    if status == PAUSED:
+        from boxwright.host.cgroups import thaw
+
+        thaw(container.placement)
+    signal_guest(container, signal, every=every)
 
 
 def _signal_init(container: Container, signal: int) -> None:

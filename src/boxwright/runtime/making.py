@@ -30,12 +30,19 @@ class Making:
         """Readable when `step` would not block."""
         return self._helper.socket.fileno()
 
+    def left_s(self) -> float | None:
+        """Always None: there will be something to read."""
+        return None
+
     def step(self) -> Outcome | None:
         """Take one report: the outcome once it is known. Raises what the helper reports."""
         try:
-            return self._follower.step(gate=self._gate)
+            outcome = self._follower.step(gate=self._gate)
         except BoxwrightError as error:
             raise self._upcalls.error or error from None
+        if outcome is not None:
+            self._creation.container.publish()
+        return outcome
 
     def follow(self) -> Outcome:
         """Take reports until the outcome is known."""

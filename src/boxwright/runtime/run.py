@@ -1,10 +1,8 @@
 """run: create and start in one, in the foreground or detached."""
 
-import os
-
-from boxwright.runtime.containers import Container
-from boxwright.runtime.create import Creation
-from boxwright.runtime.delete import remove
+from boxwright.host.processes import claim, disclaim
+from boxwright.runtime.create import Creation, creation_for
+from boxwright.runtime.delete import remove_ours
 from boxwright.runtime.documents import require_holder
 from boxwright.runtime.start import run_poststart
 
@@ -20,7 +18,7 @@ def run(runtime: "Runtime", container_id: str, options: "RunOptions", document: 
     Returns its exit status (128 + the signal if it was killed by one), 0 at once if `options.detach`. In the
     foreground signals are passed on to it, and it is deleted afterwards unless `options.keep`.
     """
-    with Creation(runtime, container_id, options, document) as creation:
+    with creation_for(runtime, container_id, options, document) as creation:
         return finish_run(creation, options)
 
 
@@ -48,6 +46,7 @@ def finish_run(
         outcome = creation.execute()
         try:
             run_poststart(container, creation.config)
+            claim(outcome.pid)
             container.unlock()
             notify = creation.notify
             if notify is not None:
@@ -55,14 +54,9 @@ def finish_run(
             status = foreground.follow(outcome.pid, outcome.terminal, timeout_s, notify, init_system=init_system)
             if notify is not None:
                 notify.settle()
+            creation.check_end(status)
         finally:
+            disclaim(outcome.pid)
             if not options.keep:
-                _delete(container)
+                remove_ours(container)
     return status
-
-
-def _delete(container: Container) -> None:
-    if not os.path.isdir(container.directory):
-        return  # somebody deleted it meanwhile
-    with container:
-        remove(container)

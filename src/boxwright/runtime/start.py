@@ -49,7 +49,12 @@ def start(runtime: "Runtime", container_id: str, *, notify_socket: str = "") -> 
 
 def _open_and_run_hooks(container: Container) -> None:
     try:
-        _open_gate(container)
+        if container.in_machine:
+            from boxwright.runtime.vm.start import open_gate
+
+            open_gate(container)
+        else:
+            _open_gate(container)
     except HookError:
         _destroy(container)
         raise

@@ -52,9 +52,15 @@ def update(
         status = container.status(frozen=False)
         if status == STOPPED:
             raise StateError(container_id, status, RUNNING)
-        steps = compile_update(resources, container.placement, _site(container.placement, resources))
-        steps += _schemata_steps(container, rdt)
-        _apply(container, resources, steps)
+        if container.in_machine:
+            from boxwright.runtime.vm.update import update_machine
+
+            _schemata_steps(container, rdt)
+            update_machine(container, resources)
+        else:
+            steps = compile_update(resources, container.placement, site_of(container.placement, resources))
+            steps += _schemata_steps(container, rdt)
+            apply(container, resources, steps)
         _keep(container, resources, rdt)
 
 
@@ -81,7 +87,7 @@ def _schemata_steps(container: Container, rdt: IntelRdt | None) -> tuple[ops.Ste
     return tuple(schemata_steps(rdt, groups[0]))
 
 
-def _site(placement: "CgroupPlacement", resources: "Resources") -> CgroupSite:
+def site_of(placement: "CgroupPlacement", resources: "Resources") -> CgroupSite:
     """What is in force, as far as the order of the writes depends on it."""
     site = CgroupSite(standing=standing(placement))
     block = resources.block_io
@@ -92,14 +98,15 @@ def _site(placement: "CgroupPlacement", resources: "Resources") -> CgroupSite:
     return site
 
 
-def _apply(container: Container, resources: "Resources", steps: tuple[ops.Step, ...]) -> None:
+def apply(container: Container, resources: "Resources", steps: tuple[ops.Step, ...]) -> None:
+    """Perform the steps, and tell systemd. Raises what the helper reports: what was changed is changed back then."""
     if container.placement.driver == SYSTEMD:
         from boxwright.host.systemd import update_unit
 
         update_unit(resources, container.placement)
     if not steps:
         return
-    before = [(path, read(path)) for path in _written(steps) if os.path.exists(path)]
+    before = [(path, read(path)) for path in written(steps) if os.path.exists(path)]
     plan = ops.Plan((*steps, ops.Step(ops.Ready())), (), (), (), 0)
     helper = Helper(plan, ())
     try:
@@ -111,7 +118,7 @@ def _apply(container: Container, resources: "Resources", steps: tuple[ops.Step, 
         helper.finish()
 
 
-def _written(steps: tuple[ops.Step, ...]) -> list[str]:
+def written(steps: tuple[ops.Step, ...]) -> list[str]:
     """The files that the steps write to, each once."""
     return list(dict.fromkeys(step.op.path for step in steps if isinstance(step.op, ops.Write)))
 
