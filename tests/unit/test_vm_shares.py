@@ -162,7 +162,9 @@ def test_what_connects_to_the_hosts_kernel_is_refused_by_its_line(kind: int) -> 
 
 
 def test_files_directories_and_what_is_not_there_are_not_refused() -> None:
-    wanted = sources(config(DEV, bind("/a", "bind"), bind("/b", "bind"), bind("/c", "bind")), "/root", "/bundle", overlay=False)
+    wanted = sources(
+        config(DEV, bind("/a", "bind"), bind("/b", "bind"), bind("/c", "bind")), "/root", "/bundle", overlay=False
+    )
     refuse_kinds({"/a": stat.S_IFREG | 0o644, "/b": stat.S_IFDIR | 0o755}, wanted)
     assert [source.path for source in wanted] == ["/root", "/a", "/b", "/c"]
 
