@@ -350,6 +350,9 @@ static void send_exit(struct agent *me, const struct channel *channel, const str
     memcpy(payload + 4, &ending->user_us, 8);
     memcpy(payload + 12, &ending->system_us, 8);
     memcpy(payload + 20, &ending->resident_bytes, 8);
+    uint64_t oom_kills = count_oom_kills(), peak_bytes = memory_peak_bytes();
+    memcpy(payload + 28, &oom_kills, 8);
+    memcpy(payload + 36, &peak_bytes, 8);
     send_frame(me, channel->number, FRAME_EXIT, 0, payload, sizeof payload);
 }
 

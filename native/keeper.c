@@ -39,7 +39,7 @@ static void write_status(const struct keeper *me, enum reason reason, const char
     static struct line line;
     add(&line, reasons[reason]);
     add_number(&line, (uint64_t)(uint32_t)me->init_status);
-    for (int i = 0; i < 3; i++)
+    for (int i = 0; i < USAGE_COUNT; i++)
         add_number(&line, me->usage[i]);
     add(&line, " ");
     add(&line, detail);

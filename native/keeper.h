@@ -12,6 +12,7 @@ enum {
     CONTROL_BYTES = FRAME_CONTENT_MAX + 131072, /* of frames that wait for one client */
     PORT_BYTES = 524288,                        /* of frames that wait for the guest */
     PORT_RESERVE_BYTES = 65536,                 /* of these, for what must not be held up by a client's frames */
+    USAGE_COUNT = 5,                            /* numbers that EXIT has after the status */
 };
 
 enum reason { EXITED = 1, STOPPED, GUEST_LOST, PROTOCOL_BROKEN, CHILD_FAILED };
@@ -60,7 +61,7 @@ struct keeper {
     bool greeted, port_ended, is_stopping, was_killed;
     bool init_exited;
     int init_status;
-    uint64_t usage[3];
+    uint64_t usage[USAGE_COUNT];
     int64_t deadline_ms; /* 0: none */
     enum reason deadline_reason;
     const char *deadline_detail;

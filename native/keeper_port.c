@@ -89,7 +89,7 @@ static bool take_exit(struct keeper *me, struct client *client, const struct fra
     }
     me->init_exited = true;
     me->init_status = (int)payload_u32(frame, 0);
-    for (size_t i = 0; i < 3; i++)
+    for (size_t i = 0; i < USAGE_COUNT; i++)
         me->usage[i] = (uint64_t)payload_i64(frame, 4 + 8 * i);
     return true;
 }

@@ -44,6 +44,8 @@ class Exit(NamedTuple):
     user_us: int
     system_us: int
     resident_bytes: int
+    oom_kills: int
+    peak_bytes: int
 
     @property
     def code(self) -> int:
@@ -51,7 +53,7 @@ class Exit(NamedTuple):
 
 
 def read_exit(frame: Frame) -> Exit:
-    return Exit(*struct.unpack("<iQQQ", frame.payload))
+    return Exit(*struct.unpack("<iQQQQQ", frame.payload))
 
 
 def run_payload(flags: int, rows: int = 0, columns: int = 0) -> bytes:

@@ -96,11 +96,11 @@ class Client:
             continue
         return _checked(frame)
 
-    def read(self, path: str) -> bytes:
+    def read(self, path: str, timeout_s: float = ANSWER_S) -> bytes:
         """The content of a file of the guest below /proc or /sys. Raises OSError as the guest's kernel has it."""
         self.send(frames.read_frame(path))
         found = bytearray()
-        while (frame := self.receive()).type != frames.DONE:
+        while (frame := self.receive(timeout_s)).type != frames.DONE:
             if frame.type == frames.CONTENT:
                 found += frame.payload
         if number := _checked(frame):

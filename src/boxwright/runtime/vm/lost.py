@@ -11,6 +11,7 @@ if TYPE_CHECKING:
 
 STATUS = "ending"
 CONSOLE = "console.log"
+_NUMBERS = 6
 _TAIL_BYTES = 4096
 _LINES = 8
 _HARMLESS = "PCI: Fatal: No config space access function found"  # a machine without PCI has none
@@ -25,28 +26,38 @@ _WHY = {
 
 
 class Ending(Record):
-    """The keeper's last line: why, the wait status of the init, its CPU time and greatest size, and more in words."""
+    """The last line of a keeper or a proxy: why it ended, what the guest said of its process, and more in words.
+
+    The numbers are those of `frames.Exit`; they mean nothing unless `reason` is `exited`.
+    """
 
     reason: str
     status: int = 0
     user_us: int = 0
     system_us: int = 0
     resident_bytes: int = 0
+    oom_kills: int = 0
+    peak_bytes: int = 0
     detail: str = ""
 
 
 def ending(container: "Container") -> Ending | None:
     """How the machine of a container ended; None while it runs, and where the keeper was killed."""
     try:
-        with open(container.path(STATUS), encoding="utf-8", errors="replace") as file:
-            words = file.read().strip().split(" ", 5)
+        with open(container.path(STATUS), "rb") as file:
+            return ending_of(file.read())
     except FileNotFoundError:
         return None
-    if len(words) < 5 or not all(word.lstrip("-").isdigit() for word in words[1:5]):
+
+
+def ending_of(line: bytes) -> Ending | None:
+    """What a keeper or a proxy has written; None for nothing."""
+    words = line.decode("utf-8", "replace").strip().split(" ", 1 + _NUMBERS)
+    if len(words) <= _NUMBERS or not all(word.isdigit() for word in words[1 : 1 + _NUMBERS]):
         return None
-    status, user_us, system_us, resident_bytes = map(int, words[1:5])
-    detail = printable(words[5]) if len(words) > 5 else ""
-    return Ending(words[0], status, user_us, system_us, resident_bytes, detail)
+    status, user_us, system_us, resident_bytes, oom_kills, peak_bytes = map(int, words[1 : 1 + _NUMBERS])
+    detail = printable("".join(words[1 + _NUMBERS :]))
+    return Ending(words[0], status, user_us, system_us, resident_bytes, oom_kills, peak_bytes, detail)
 
 
 def lost(container: "Container", error: GuestError) -> GuestError:

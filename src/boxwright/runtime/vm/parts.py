@@ -52,19 +52,27 @@ class Parts:
     """Everything of one machine. `fds` are for the keeper, from 3 on: owned until `close`."""
 
     def __init__(
-        self, config: "Config", container: "Container", bundle: str, root: "RootSource | None", *, overlay: bool
+        self,
+        config: "Config",
+        container: "Container",
+        bundle: str,
+        root: "RootSource | None",
+        *,
+        overlay: bool,
+        lifeline: int = -1,
     ) -> None:
         """Raises HostError and UnsupportedError for what the host lacks, and leaves nothing open then."""
         self.fds: list[int] = []
         self.root_path = root.path if root else root_path(config, bundle)
         self._config = config
         self._container = container
+        self._lifeline = lifeline
         self._cache = Cache()
         self.image = self._find_image(bundle, overlay=overlay)
         shared_root = "" if self.image else self.root_path
         wanted = sources(config, shared_root, bundle, overlay=overlay)
         refuse_kinds(modes_of(source.path for source in wanted), wanted)
-        self.ids = _ids(config.linux, [(source.path, source.mounted) for source in wanted])
+        self.ids = jail_ids(config.linux, [(source.path, source.mounted) for source in wanted])
         self.branches = self._branches(shared_root) if overlay else None
         self.shares = make_shares(config, shared_root, bundle, self.ids, overlay=overlay, branches=self.branches)
         self.guest = self.shares.config
@@ -134,6 +142,10 @@ class Parts:
         ours, theirs = socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0)
         control = listen(directory, CONTROL, SOCK_SEQPACKET, CLIENTS)
         self._take(control.detach(), ours.detach(), self._new(STATUS), -1)
+        self._numbers = [MACHINE_FD, CONTROL_FD, PORT_FD, STATUS_FD]
+        if self._lifeline >= 0:
+            self._numbers.append(len(self.fds) + 3)
+            self._take(os.dup(self._lifeline))
         machine: list[tuple[int, int]] = []
 
         def give(fd: int) -> int:
@@ -206,14 +218,11 @@ class Parts:
             Mount(target, "none", source, ("bind", "ro", "nosuid", "nodev", "noexec"))
             for target, source in ((KERNEL, kernel), (INITRD, initrd))
         )
-        links = tuple((name, os.readlink(f"/{name}")) for name in jail.SYSTEM if os.path.islink(f"/{name}"))
-        binds = tuple(name for name in jail.SYSTEM if os.path.isdir(f"/{name}") and not os.path.islink(f"/{name}"))
-        self.root = jail.jail_root(stage, links, binds)
-        numbers = (CONTROL_FD, PORT_FD, STATUS_FD)
+        self.root = jail.jail_root(stage, *system_directories())
         self.jail = jail.jail_config(
             self._config,
             jail.Jail(
-                (str(MACHINE_FD), *map(str, numbers)),
+                tuple(map(str, self._numbers)),
                 helper_path(),
                 (self.ids.uid_mappings, self.ids.gid_mappings),
                 self.ids.spare + 1 if self.ids.spare else 0,
@@ -231,7 +240,14 @@ class Parts:
         return os.open(self._container.path(name), flags, 0o600)
 
 
-def _ids(linux: "Linux | None", paths: list[tuple[str, bool]]) -> "JailIds":
+def system_directories() -> tuple[tuple[tuple[str, str], ...], tuple[str, ...]]:
+    """What the jail has of the host's programs: names that are links, with where they lead, and directories."""
+    links = tuple((name, os.readlink(f"/{name}")) for name in jail.SYSTEM if os.path.islink(f"/{name}"))
+    binds = tuple(name for name in jail.SYSTEM if os.path.isdir(f"/{name}") and not os.path.islink(f"/{name}"))
+    return links, binds
+
+
+def jail_ids(linux: "Linux | None", paths: list[tuple[str, bool]]) -> "JailIds":
     """The ids of the jail: nobody's where the shared files can be id-mapped."""
     if not host_facts.is_privileged():
         uids, gids = id_mappings()
