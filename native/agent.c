@@ -174,15 +174,31 @@ static void feed(struct agent *me, struct channel *channel)
 
 static void take_data(struct agent *me, struct channel *channel, const struct frame *frame)
 {
-    if (channel->streams[STREAM_IN] < 0)
+    if (channel->streams[STREAM_IN] < 0 || channel->ended[STREAM_IN])
         return;
-    if (channel->ended[STREAM_IN] || !ring_put(&channel->input, frame->payload, frame->length))
+    if (!ring_put(&channel->input, frame->payload, frame->length))
         die("more input came than credit was given for", 0);
     feed(me, channel);
 }
 
-static void take_eof(struct agent *me, struct channel *channel)
+/* Nobody reads what the program writes: it is told so as by any pipe or terminal whose other end is closed. */
+static void end_output(struct agent *me, struct channel *channel, enum stream stream)
 {
+    if (channel->terminal >= 0) {
+        (void)sys(close, channel->terminal);
+        channel->terminal = -1;
+        close_stream(channel, STREAM_IN);
+    }
+    end_stream(me, channel, stream);
+}
+
+static void take_eof(struct agent *me, struct channel *channel, enum stream stream)
+{
+    if (stream != STREAM_IN) {
+        if (channel->streams[stream] >= 0)
+            end_output(me, channel, stream);
+        return;
+    }
     channel->ended[STREAM_IN] = true;
     if (channel->streams[STREAM_IN] >= 0)
         feed(me, channel);
@@ -268,6 +284,8 @@ static void take_reports(struct agent *me, struct channel *channel)
     while (channel->report >= 0) {
         int fd;
         long got = receive_report(channel->report, outgoing + FRAME_HEADER_BYTES, &fd);
+        if (got == -ECONNRESET)
+            continue; /* an answer was not read; what was sent comes after that */
         if (got == -EAGAIN || got == -EINTR)
             return;
         if (got > 0) {
@@ -316,13 +334,13 @@ static void reap(struct agent *me)
         note_end(me, pid, status, &usage);
 }
 
+/* Not before the reports have ended: who follows these may be another than who waits for the end. */
 static const struct ending *ending_of(const struct channel *channel)
 {
-    if (!channel->outer)
+    if (!channel->outer || !channel->reported)
         return NULL;
-    if (channel->shared->init)
-        return channel->init_end.known ? &channel->init_end : NULL;
-    return channel->outer_end.known && channel->reported ? &channel->outer_end : NULL;
+    const struct ending *ending = channel->shared->init ? &channel->init_end : &channel->outer_end;
+    return ending->known ? ending : NULL;
 }
 
 static void send_exit(struct agent *me, const struct channel *channel, const struct ending *ending)
@@ -358,7 +376,6 @@ static void settle(struct agent *me, struct channel **place)
     struct channel *channel = *place;
     const struct ending *ending = channel->exited || channel->closing ? NULL : ending_of(channel);
     if (ending) {
-        take_reports(me, channel); /* what it said last comes before its end */
         channel->exited = true;
         send_exit(me, channel, ending);
         if (channel == me->init)
@@ -462,7 +479,7 @@ static void handle_in_channel(struct agent *me, const struct frame *frame)
     if (frame->type == FRAME_DATA)
         take_data(me, channel, frame);
     else if (frame->type == FRAME_EOF)
-        take_eof(me, channel);
+        take_eof(me, channel, (enum stream)frame->stream);
     else if (frame->type == FRAME_CREDIT)
         take_credit(me, channel, frame);
     else if (frame->type == FRAME_WINSIZE)
@@ -498,13 +515,12 @@ static void handle(struct agent *me, const struct frame *frame)
 }
 
 /* A machine that was restored is without its host for a moment. */
-static bool may_come_back(const struct agent *me)
+static bool may_come_back(struct agent *me)
 {
-    static int waited_ms;
     enum { LONGEST_MS = 10000, STEP_MS = 10 };
-    if (!me->is_system || waited_ms >= LONGEST_MS)
+    if (!me->is_system || me->waited_ms >= LONGEST_MS)
         return false;
-    waited_ms += STEP_MS;
+    me->waited_ms += STEP_MS;
     sys_sleep_ns(STEP_MS * 1000000L);
     return true;
 }
@@ -518,6 +534,7 @@ static void read_port(struct agent *me)
         return;
     if (got <= 0)
         end_agent(me);
+    me->waited_ms = 0;
     intake.end += (size_t)got;
     struct frame frame;
     long size;

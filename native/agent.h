@@ -39,6 +39,7 @@ struct agent {
     int port;
     int signals; /* a signalfd of SIGCHLD */
     bool is_system;
+    int waited_ms; /* for a host that is gone */
     struct channel *channels[MOST_CHANNELS];
     struct channel *init; /* whose RUN said INIT; stays until the end */
 };

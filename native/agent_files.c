@@ -151,7 +151,7 @@ static int signal_processes(int group, int number)
 {
     char text[TEXT_FILE_BYTES];
     _cleanup_close_ int list = sys_openat(group, "cgroup.procs", O_RDONLY);
-    long got = list, rc = 0;
+    long got, rc = 0;
     pid_t pid = 0;
     if (list < 0)
         return list;

@@ -80,6 +80,14 @@ void end_after(struct keeper *me, int64_t milliseconds, enum reason reason, cons
     me->deadline_detail = detail;
 }
 
+/* What was sent before may still be there to be read, and which child it was is told by its end: so wait for both. */
+void lose_guest(struct keeper *me)
+{
+    enum { GRACE_MS = 500 };
+    bool all_known = me->port_ended && me->lost_child;
+    end_after(me, all_known ? 0 : GRACE_MS, GUEST_LOST, me->lost_child ? me->lost_child : "port");
+}
+
 /* The machine may be gone by now: what the init left is written all the same, unless it was killed. */
 static void check_end(struct keeper *me)
 {
@@ -115,8 +123,11 @@ static void pass_on(struct keeper *me, int signal)
         int32_t number;
         uint32_t flags;
     } payload = {signal, SIGNAL_INIT};
-    if (!me->init || !me->init->channel)
+    bool is_final = signal == SIGTERM || signal == SIGINT || signal == SIGHUP || signal == SIGQUIT;
+    if (!me->init && is_final)
         end_machine(me, STOPPED, "signal"); /* there is nothing yet that could be told */
+    if (!me->init)
+        return;
     me->init->due++;
     (void)send_to_guest(me, me->init->channel, FRAME_SIGNAL, 0, &payload, sizeof payload);
 }

@@ -50,6 +50,7 @@ struct keeper {
     struct carrier carrier;
     struct child children[MOST_CHILDREN];
     uint32_t child_count;
+    int lost_status; /* of the child whose end ends the machine */
     struct client clients[MOST_CLIENTS];
     struct client *init; /* NULL until RUN with INIT */
     uint32_t last_channel;
@@ -64,6 +65,7 @@ struct keeper {
     int64_t deadline_ms; /* 0: none */
     enum reason deadline_reason;
     const char *deadline_detail;
+    const char *lost_child; /* which one that was vital has ended, NULL: none */
     struct pollfd *events;
     uint8_t *client_memory;
     uint8_t *packet; /* a whole frame */
@@ -75,6 +77,9 @@ _Noreturn void end_machine(struct keeper *me, enum reason reason, const char *de
 
 /* End at that time, if nothing comes before it. */
 void end_after(struct keeper *me, int64_t milliseconds, enum reason reason, const char *detail);
+
+/* A vital child has ended, or the port has. */
+void lose_guest(struct keeper *me);
 
 /* --- children (keeper_children.c) --- */
 
@@ -112,6 +117,9 @@ void flush_client(struct keeper *me, struct client *client);
 /* Give up everything but the system calls of the loop. */
 void lock_down(void);
 
+/* Which user and group lock_down() is to leave a root for: an id that no file has, and nobody on the host. */
+void lock_down_as(uint32_t id);
+
 /* A signalfd of every signal; they are blocked from then on. */
 int catch_signals(void);
 
@@ -122,6 +130,13 @@ int next_signal(int signals);
 bool is_passed_on(int signal);
 
 int64_t now_ms(void);
+
+/* Whether a failure of recv(2) is none. ECONNRESET says once that the other end was closed without having read all; what
+ * it had sent before is still there. */
+static inline bool is_passing(long rc)
+{
+    return rc == -EAGAIN || rc == -EINTR || rc == -ECONNRESET;
+}
 
 /* --- entries --- */
 

@@ -218,12 +218,22 @@ static bool take_credit(struct keeper *me, struct client *client, const struct f
     return true;
 }
 
+/* A guest that does not obey SIGKILL, or is not able to, is ended with its machine. */
+static void note_killed(struct keeper *me)
+{
+    enum { GRACE_MS = 5000 };
+    me->was_killed = true;
+    end_after(me, GRACE_MS, STOPPED, "killed");
+}
+
 static bool take_signal(struct keeper *me, const struct client *client, const struct frame *frame)
 {
-    bool of_container = payload_u32(frame, 4) & SIGNAL_FLAGS || client == me->init;
-    if (payload_u32(frame, 0) == SIGKILL && of_container)
-        me->was_killed = true;
-    return (payload_u32(frame, 4) & ~(uint32_t)SIGNAL_FLAGS) == 0;
+    uint32_t flags = payload_u32(frame, 4);
+    if (flags & ~(uint32_t)SIGNAL_FLAGS)
+        return false;
+    if (payload_u32(frame, 0) == SIGKILL && (flags & (SIGNAL_EVERY | SIGNAL_INIT) || client == me->init))
+        note_killed(me);
+    return true;
 }
 
 static bool take_start(struct client *client)
@@ -295,7 +305,7 @@ static void read_client(struct keeper *me, struct client *client)
     enum { PACKET_BYTES = FRAME_HEADER_BYTES + FRAME_PAYLOAD_MAX };
     struct frame frame;
     long got = sys(recvfrom, client->fd, me->packet, PACKET_BYTES, MSG_DONTWAIT | MSG_TRUNC, NULL, NULL);
-    if (got == -EAGAIN || got == -EINTR)
+    if (is_passing(got))
         return;
     if (got <= 0 || got > PACKET_BYTES || !read_frame(&frame, me->packet, got) || !take_of_client(me, client, &frame))
         drop_client(me, client);

@@ -10,7 +10,7 @@ struct line {
 
 static struct {
     int connection, signals, status_file;
-    bool exited;
+    bool exited, lost;
     int status;
     uint64_t usage[USAGE_COUNT];
     struct carrier carrier;
@@ -46,10 +46,10 @@ _Noreturn static void end(int status)
     sys_exit(status);
 }
 
-/* The connection is lost when the machine is, and with it the program. */
-_Noreturn static void end_lost(void)
+/* The connection is lost when the machine is, and with it the program. What came before is still written. */
+static void lose(void)
 {
-    end(SIGNAL_STATUS + SIGKILL);
+    proxy.lost = true;
 }
 
 static bool send_packet(struct carrier *carrier, enum frame_type type, enum stream stream, const void *payload,
@@ -85,7 +85,7 @@ static void take_frame(const struct frame *frame)
             proxy.usage[i] = (uint64_t)payload_i64(frame, 4 + 8 * i);
     }
     if (!fine)
-        end_lost();
+        lose();
 }
 
 /* The keeper has checked the frame, but for its channel 0 it would pass as one of its own. */
@@ -94,18 +94,21 @@ static void read_connection(void)
     static const uint32_t channel = 1;
     struct frame frame;
     long got = sys(recvfrom, proxy.connection, proxy.packet, sizeof proxy.packet, MSG_DONTWAIT | MSG_TRUNC, NULL, NULL);
-    if (got == -EAGAIN || got == -EINTR)
+    if (is_passing(got))
         return;
-    if (got < FRAME_HEADER_BYTES || got > (long)sizeof proxy.packet)
-        end_lost();
-    memcpy(proxy.packet + 4, &channel, sizeof channel);
-    if (frame_take(&frame, proxy.packet, (size_t)got, FROM_GUEST) != got)
-        end_lost();
-    take_frame(&frame);
+    if (got >= FRAME_HEADER_BYTES)
+        memcpy(proxy.packet + 4, &channel, sizeof channel);
+    if (got <= 0 || got > (long)sizeof proxy.packet ||
+        frame_take(&frame, proxy.packet, (size_t)got, FROM_GUEST) != got)
+        lose();
+    else
+        take_frame(&frame);
 }
 
 static int exit_status(void)
 {
+    if (!proxy.exited)
+        return SIGNAL_STATUS + SIGKILL;
     return proxy.status & 0x7f ? SIGNAL_STATUS + (proxy.status & 0x7f) : (proxy.status >> 8) & 0xff;
 }
 
@@ -115,7 +118,7 @@ static void pass_on(int signal)
         int32_t number;
         uint32_t flags;
     } payload = {signal, 0};
-    if (proxy.exited) /* somebody waits for us, who does not read */
+    if (proxy.exited || proxy.lost) /* somebody waits for us, who does not read */
         end(exit_status());
     (void)send_packet(&proxy.carrier, FRAME_SIGNAL, 0, &payload, sizeof payload);
 }
@@ -141,13 +144,16 @@ static bool is_controlled_by_stdin(void)
 static void turn(void)
 {
     struct pollfd events[FIXED_EVENTS + CARRIER_EVENTS] = {
-        [CONNECTION] = {.fd = proxy.connection, .events = POLLIN},
+        [CONNECTION] = {.fd = proxy.lost ? -1 : proxy.connection, .events = POLLIN},
         [SIGNALS] = {.fd = proxy.signals, .events = POLLIN},
     };
     const bool *ended = proxy.carrier.ended;
-    if (proxy.exited && ended[STREAM_OUT] && ended[STREAM_ERROR] && carrier_is_empty(&proxy.carrier))
+    bool all_came = proxy.lost || (proxy.exited && ended[STREAM_OUT] && ended[STREAM_ERROR]);
+    if (all_came && carrier_is_empty(&proxy.carrier))
         end(exit_status());
     carrier_want(&proxy.carrier, events + FIXED_EVENTS);
+    if (proxy.lost)
+        events[FIXED_EVENTS + STREAM_IN].fd = -1;
     if (sys(ppoll, events, FIXED_EVENTS + CARRIER_EVENTS, NULL, NULL, 0) < 0)
         for (int i = 0; i < FIXED_EVENTS + CARRIER_EVENTS; i++)
             events[i].revents = 0;

@@ -123,7 +123,7 @@ def booted(
     spec = MachineSpec(
         memory_bytes=fields.pop("memory_bytes", 128 * MEBIBYTE),
         kernel=assets.image.path,
-        initrd=assets.initramfs.path,
+        initrd=fields.pop("initrd", assets.initramfs.path),
         port_fd=port.fileno(),
         pvh=assets.image.pvh,
         tsc_khz=assets.tsc_khz,

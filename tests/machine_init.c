@@ -99,6 +99,14 @@ static void tell_time(int port)
 	answer(port, 0, text);
 }
 
+/* On /mnt, read-only where the device is, as mount(8) does it. */
+static int mount_as_can_be(const char *type, const char *source)
+{
+	if (mount(source, "/mnt", type, 0, "") == 0)
+		return 0;
+	return errno == EACCES || errno == EROFS ? mount(source, "/mnt", type, MS_RDONLY, "") : -1;
+}
+
 static void obey(int port, char *line)
 {
 	char *verb = strtok(line, " "), *first = strtok(NULL, " "), *second = strtok(NULL, "");
@@ -108,7 +116,7 @@ static void obey(int port, char *line)
 	else if (verb && strcmp(verb, "write") == 0 && first && second)
 		write_text(port, first, second);
 	else if (verb && strcmp(verb, "mount") == 0 && first && second)
-		answer(port, mount(second, "/mnt", first, 0, ""), "");
+		answer(port, mount_as_can_be(first, second), "");
 	else if (verb && strcmp(verb, "time") == 0)
 		tell_time(port);
 	else if (verb && strcmp(verb, "reboot") == 0)

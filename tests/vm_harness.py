@@ -6,6 +6,7 @@ An agent runs as the first process of a pid namespace, on one end of a socket pa
 import os
 import select
 import socket
+import stat
 import struct
 import subprocess
 from typing import NamedTuple, Self
@@ -13,7 +14,7 @@ from typing import NamedTuple, Self
 from boxwright.plan import ops
 from boxwright.plan.encode import encode
 from boxwright.plan.ops import Plan
-from helper_harness import helper_path, plan_fd, plan_of
+from helper_harness import CLONE_NEWNS, CLONE_NEWPID, RECORD, helper_path, host_root, plan_fd, plan_of, program
 
 HEAD = struct.Struct("<IIHH")
 WINDOW_BYTES, PAYLOAD_MAX = 65536, 32768
@@ -167,7 +168,7 @@ def agent_plan(fd: int = AGENT_FD) -> bytes:
 class Keeper:
     """A keeper as the first process of a pid namespace, with an agent of ours or (`guest=True`) ourselves as the guest."""
 
-    def __init__(self, directory, *, guest: bool = False, machine=None, lifeline=None, **options) -> None:
+    def __init__(self, directory, *, guest: bool = False, machine=None, lifeline=None, pass_more=(), **options) -> None:
         self.control_path = str(directory / "control")
         listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         listener.bind(self.control_path)
@@ -179,7 +180,7 @@ class Keeper:
         fds = [machine_fd, listener.fileno(), port.fileno(), status]
         if lifeline is not None:
             fds.append(lifeline)
-        kept = [*fds, guest_port.fileno()]
+        kept = [*fds, *pass_more, *(() if guest else (guest_port.fileno(),))]
         command = ["unshare", "-pf", "--kill-child", str(helper_path()), "--keep", *map(str, fds)]
         options.setdefault("stdin", subprocess.DEVNULL)
         self.process = subprocess.Popen(command, pass_fds=kept, **options)
@@ -225,6 +226,9 @@ class Keeper:
     def __exit__(self, *_exc: object) -> None:
         self.process.kill()
         self.process.wait()
+        for stream in (self.process.stdin, self.process.stdout, self.process.stderr):
+            if stream and not stream.closed:
+                stream.close()
         for client in self.clients:
             client.socket.close()
         if self.guest:
@@ -235,3 +239,97 @@ def hello_lines(payload: bytes) -> dict[str, str]:
     """What HELLO says, after its version."""
     assert payload[:4] == struct.pack("<I", 1)
     return dict(line.split("=", 1) for line in payload[4:].decode().splitlines())
+
+
+def terminal_plan_of(stage, script: str) -> Plan:
+    """A shell script on a terminal of a devpts of its own, in a copy of the host's root."""
+    dev = (
+        ops.FsMount(5, "tmpfs", ("source=dev",), 0),
+        ops.Resolve(2, 0, "/dev", ops.DIRECTORY, 0o755, 0),
+        ops.MoveMount(5, 2),
+        ops.MakeNode(0, "/dev/tty", stat.S_IFCHR | 0o666, 5, 0, 0, 0),
+        ops.MakeNode(0, "/dev/null", stat.S_IFCHR | 0o666, 1, 3, 0, 0),
+        ops.FsMount(5, "devpts", ("newinstance", "ptmxmode=0666"), 0),
+        ops.Resolve(2, 0, "/dev/pts", ops.DIRECTORY, 0o755, 0),
+        ops.MoveMount(5, 2),
+    )
+    console = (ops.NewSession(), ops.Console(0, 0, 0, 0, ops.NO_SLOT, 0), ops.PivotRoot(0))
+    init = [*host_root(stage, *dev), *console, *program(script)]
+    return plan_of([ops.Clone(CLONE_NEWNS | CLONE_NEWPID)], (), init)
+
+
+def shell(script, *operations, outer=(), flags=0, inherited=()):
+    """The plan of a shell script in an init of its own."""
+    return plan_of([*outer, ops.Clone(flags)], (), [*operations, *program(script)], inherited)
+
+
+class Result:
+    """What came on a channel until its end."""
+
+    def __init__(self, agent, channel, *, credit=True):
+        self.output = {1: b"", 2: b""}
+        self.reports = []
+        self.exit: Exit | None = None
+        ended = set()
+        while not (self.exit and ended == {1, 2}):
+            frame = agent.next()
+            assert frame is not None, "the agent is gone"
+            if frame.channel != channel:
+                continue
+            if frame.type == GUEST_DATA:
+                self.output[frame.stream] += frame.payload
+                if credit:
+                    agent.send(CREDIT, struct.pack("<I", len(frame.payload)), channel, frame.stream)
+            elif frame.type == GUEST_EOF:
+                assert frame.stream not in ended
+                ended.add(frame.stream)
+            elif frame.type == EXIT:
+                assert self.exit is None
+                self.exit = read_exit(frame)
+            elif frame.type == REPORT:
+                self.reports.append(RECORD.unpack_from(frame.payload))
+
+
+def performed(agent, plan, channel=2, flags=0):
+    """Have a plan performed, and take all that comes of it."""
+    agent.send_plan(plan, flags, channel=channel)
+    agent.credit(channel)
+    return Result(agent, channel)
+
+
+def done(wire, channel=None):
+    """The errno of the next DONE."""
+    return struct.unpack("<I", wire.until(DONE, channel=channel).payload)[0]
+
+
+def signal_payload(number, flags=0):
+    """The payload of SIGNAL."""
+    return struct.pack("<iI", number, flags)
+
+
+def started(keeper, plan, flags=0, **size):
+    """A client that has run the init's plan, and has followed its reports."""
+    client = keeper.connect()
+    client.send_plan(plan, INIT | flags, **size)
+    client.until(REPORTED)
+    return client
+
+
+def executed(keeper, plan, flags=0, **size):
+    """The same for another process."""
+    client = keeper.connect()
+    client.send_plan(plan, flags, **size)
+    client.until(REPORTED)
+    return client
+
+
+def proxy_of(client, **options):
+    """A proxy that takes over a client's connection."""
+    fd = client.socket.fileno()
+    return subprocess.Popen([str(helper_path()), "--proxy", str(fd)], pass_fds=[fd], **options)
+
+
+def children_of(pid):
+    """The pids of its children."""
+    with open(f"/proc/{pid}/task/{pid}/children") as file:
+        return [int(word) for word in file.read().split()]

@@ -1,5 +1,7 @@
 """The machine alone: the host's kernel with our initramfs under emulation, and what its devices are in the guest."""
 
+import errno
+import gzip
 import os
 import signal
 import socket
@@ -11,10 +13,15 @@ import pytest
 
 import lacks
 from boxwright.boxes.vm import accel, qmp
+from boxwright.boxes.vm.cache import Cache
+from boxwright.boxes.vm.cpio import archive
 from boxwright.boxes.vm.hypervisor import Qemu, QemuControl, data_files
+from boxwright.boxes.vm.images import image_of, mkfs
+from boxwright.boxes.vm.initramfs import make_initramfs
 from boxwright.boxes.vm.machine import KVM, MEBIBYTE, MICROVM, Q35, TCG, USER_NETWORK, Disk, MachineSpec, Network, Share
-from boxwright.errors import HostError
-from fixtures_machine import Assets, booted
+from boxwright.boxes.vm.templates import DISK_BYTES
+from boxwright.errors import HostError, UnsupportedError
+from fixtures_machine import FEATURES, Assets, booted
 
 VIRTIOFSD = ("/usr/lib/qemu/virtiofsd", "/usr/libexec/virtiofsd")
 
@@ -57,6 +64,27 @@ def test_devices_are_in_the_guest_by_descriptor(assets: Assets, tmp_path: Path) 
         os.close(written)
     assert writable.read_bytes().startswith(b"written inside")
     assert b"said on the console" in console.read_bytes()
+
+
+def test_an_image_of_a_directory_is_a_disk_that_nothing_is_written_to(assets: Assets, tmp_path: Path) -> None:
+    lacks.need("mkfs.erofs", mkfs())
+    root = tmp_path / "root"
+    (root / "sub").mkdir(parents=True)
+    (root / "sub/file").write_text("in the image\n")
+    while not (path := image_of(str(root), Cache(str(tmp_path / "cache")))):
+        time.sleep(0.05)  # it has just been written
+    found = os.stat(path)
+    assert found.st_size == DISK_BYTES
+    assert found.st_blocks * 512 < 64 * MEBIBYTE
+    disk = os.open(path, os.O_RDONLY)
+    try:
+        with booted(assets, disks=(Disk(fd=disk, readonly=True),), fds=(disk,)) as machine:
+            assert machine.ask("mount erofs /dev/vda") == ""
+            assert machine.ask("read /mnt/sub/file") == "in the image"
+            with pytest.raises(AssertionError, match=os.strerror(errno.EROFS)):
+                machine.ask("write /mnt/sub/file other")
+    finally:
+        os.close(disk)
 
 
 def drift(ask) -> float:
@@ -154,12 +182,30 @@ def test_a_machine_is_paused_resized_and_resumed(assets: Assets, tmp_path: Path)
                 control.status()
 
 
+def test_the_files_of_another_ramdisk_are_there_and_its_first_process_is_not(assets: Assets, tmp_path: Path) -> None:
+    base = tmp_path / "initrd.gz"
+    base.write_bytes(gzip.compress(archive({"init": (0o755, b"no program"), "lib/extra": (0o644, b"of another\n")})))
+    image = make_initramfs(assets.kernel, FEATURES, assets.init, assets.cache, str(base))
+    with booted(assets, initrd=image.path) as machine:
+        assert machine.ask("read /lib/extra") == "of another"
+
+
 def test_the_hypervisor_may_not_start_programs(assets: Assets) -> None:
     """QEMU's own filter of system calls is on, for all of its threads."""
     with booted(assets) as machine:
         threads = Path(f"/proc/{machine.process.pid}/task")
         modes = {(thread / "status").read_text().split("Seccomp:\t")[1][0] for thread in threads.iterdir()}
     assert modes == {"2"}
+
+
+def test_another_program_is_not_taken_for_a_hypervisor(assets: Assets) -> None:
+    with pytest.raises(HostError, match="it does not say it is QEMU"):
+        Qemu("/bin/echo", assets.cache).probe()
+    with pytest.raises(HostError, match="no such program") as caught:
+        Qemu("/nowhere/qemu", assets.cache, "/vm/hypervisor/path")
+    assert caught.value.pointer == "/vm/hypervisor/path"
+    with pytest.raises(UnsupportedError, match="has no machine `virt`"):
+        assets.qemu.require(MachineSpec(1, "", "", 3, machine="virt"))
 
 
 # --- how a machine is run best ----------------------------------------------------------------------------------

@@ -21,6 +21,11 @@ DOORS = {"__init__": {"aio", "api", "runtime"}, "__main__": {"cli"}, "aio": {"ap
 # modules that are loaded on the way of a hot verb, whatever loads them
 HOT_MODULES = (
     "boxwright._record",
+    "boxwright.boxes.vm.accel",
+    "boxwright.boxes.vm.initramfs",
+    "boxwright.boxes.vm.kernels",
+    "boxwright.boxes.vm.parameters",
+    "boxwright.boxes.vm.qmp",
     "boxwright.errors",
     "boxwright.host.seccomp_cache",
     "boxwright.plan.compile",

@@ -2,6 +2,8 @@
 
 import os
 import stat
+import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -27,7 +29,7 @@ def test_it_is_made_for_nobody_else(tmp_path: Path) -> None:
     path = cache.put("entry", b"content")
     # nobody else comes in; and a hypervisor that is somebody else has this one file bound where it can see it
     assert stat.S_IMODE(os.stat(path).st_mode) == 0o444
-    assert cache.get("entry") == b"content"
+    assert cache.get_made("entry", lambda: pytest.fail("made again")) == b"content"
 
 
 def test_a_directory_open_to_others_is_refused(tmp_path: Path) -> None:
@@ -60,12 +62,41 @@ def test_only_files_of_ours_are_entries(tmp_path: Path) -> None:
     assert cache.get("missing") is None
     path = cache.make("link", lambda: b"ours")
     assert not os.path.islink(path)
-    assert Path(path).read_bytes() == b"ours"
+    assert cache.get("link") == b"ours"
 
 
 def test_an_entry_is_made_once(tmp_path: Path) -> None:
     cache = Cache(str(tmp_path / "cache"))
     assert cache.make("entry", lambda: b"first") == cache.make("entry", lambda: pytest.fail("made again"))
+
+
+def test_machines_that_start_together_make_an_entry_once(tmp_path: Path) -> None:
+    cache = Cache(str(tmp_path / "cache"))
+    made: list[int] = []
+
+    def make(number: int) -> None:
+        def content() -> bytes:
+            made.append(number)
+            time.sleep(0.05)
+            return b"content"
+
+        assert cache.get_made("entry", content) == b"content"
+
+    threads = [threading.Thread(target=make, args=(number,)) for number in range(5)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(made) == 1
+
+
+def test_what_is_not_used_any_more_goes_when_another_of_its_kind_comes(tmp_path: Path) -> None:
+    cache = Cache(str(tmp_path / "cache"))
+    for path in [cache.put(name, b"") for name in ("vmlinux-old", "vmlinux-used", "vmlinux-x.1.ab", "accel-old")]:
+        os.utime(path, (1, 1))
+    assert cache.find("vmlinux-used")
+    cache.put("vmlinux-new", b"")
+    assert sorted(os.listdir(cache.directory)) == ["accel-old", "vmlinux-new", "vmlinux-used"]
 
 
 def test_a_failure_leaves_no_part_of_an_entry(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

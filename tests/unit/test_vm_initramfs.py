@@ -17,11 +17,13 @@ from boxwright.boxes.vm.initramfs import (
     EXT4,
     NETWORK,
     NINEP,
+    features_of,
     make_initramfs,
     must_be_signed,
     without_signature,
 )
 from boxwright.boxes.vm.kernels import Kernel
+from boxwright.boxes.vm.machine import Q35, USER_NETWORK, Disk, MachineSpec, Network, Share
 from boxwright.boxes.vm.modules import ModuleTree, module_name
 from boxwright.errors import HostError
 from fixtures_machine import host_kernel
@@ -182,6 +184,29 @@ def test_a_kernel_without_modules_gets_the_helper_alone(tree: Path, tmp_path: Pa
     assert made.missing == ((CONSOLE, "virtio_console"),)
 
 
+def test_a_machine_gets_the_modules_of_its_devices_alone() -> None:
+    spec = MachineSpec(1 << 28, "/k", "", 3)
+    assert features_of(spec) == ("mmio", "console", "overlay")
+    assert features_of(spec.replace(machine=Q35, shares=(Share("a", 4),))) == ("pci", "console", "overlay", "virtiofs")
+    many = spec.replace(disks=(Disk(fd=5),) * 8, network=Network(USER_NETWORK), balloon=True)
+    assert features_of(many) == ("pci", "console", "overlay", "disk", "erofs", "ext4", "network", "balloon")
+
+
+def test_another_ramdisk_lies_under_ours(tree: Path, tmp_path: Path) -> None:
+    base, helper = tmp_path / "initrd", tmp_path / "helper"
+    base.write_bytes(b"a compressed one")
+    helper.write_bytes(b"the helper")
+    kernel, cache = Kernel("", "6.1", str(tree), ()), Cache(str(tmp_path / "cache"))
+    plain = Path(make_initramfs(kernel, [CONSOLE], str(helper), cache).path)
+    made = Path(make_initramfs(kernel, [CONSOLE], str(helper), cache, str(base)).path)
+    assert made.read_bytes() == b"a compressed one" + plain.read_bytes()
+    base.write_bytes(b"another one")  # 11 bytes: what follows begins at a multiple of four
+    made = Path(make_initramfs(kernel, [CONSOLE], str(helper), cache, str(base)).path)
+    assert made.read_bytes() == b"another one\0" + plain.read_bytes()
+    with pytest.raises(HostError, match="missing` for the machine's initramfs: No such file"):
+        make_initramfs(kernel, [CONSOLE], str(helper), cache, str(tmp_path / "missing"))
+
+
 def test_it_is_made_again_when_a_file_of_it_changes(tree: Path) -> None:
     first = initramfs_of(tree, EROFS)
     assert initramfs_of(tree, EROFS) == first
@@ -201,7 +226,8 @@ def test_signatures_are_left_out_where_the_kernel_does_not_insist(tmp_path: Path
     assert without_signature(nonsense) == nonsense
     (tmp_path / "config-6.1").write_text("CONFIG_MODULE_SIG=y\n# CONFIG_MODULE_SIG_FORCE is not set\n")
     (tmp_path / "config-6.2").write_text("CONFIG_MODULE_SIG=y\nCONFIG_MODULE_SIG_FORCE=y\n")
-    assert [must_be_signed(version, str(tmp_path)) for version in ("6.1", "6.2", "6.3")] == [False, True, True]
+    (tmp_path / "config-6.3").write_text("CONFIG_LOCK_DOWN_KERNEL_FORCE_INTEGRITY=y\n")
+    assert [must_be_signed(f"6.{minor}", str(tmp_path)) for minor in (1, 2, 3, 4)] == [False, True, True, True]
 
 
 def test_a_module_that_is_listed_but_not_there_is_named(tree: Path) -> None:

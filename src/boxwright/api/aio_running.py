@@ -35,6 +35,7 @@ async def run(
     env: "Mapping[str, str] | None" = None,
     mounts: "Iterable[Bind]" = (),
     network: str = "none",
+    publish: "Sequence[str]" = (),
     cwd: str | None = None,
     user: "User" = None,
     hostname: str = "",
@@ -51,8 +52,8 @@ async def run(
     limits = limits or Limits()
     options = options_for(
         argv, rootfs=rootfs, bundle=bundle, isolation=isolation, limits=limits, env=env, mounts=mounts,
-        network=network, cwd=cwd, user=user, hostname=hostname, read_only=read_only, overlay=overlay, name=name,
-        die_with_parent=die_with_parent,
+        network=network, publish=publish, cwd=cwd, user=user, hostname=hostname, read_only=read_only,
+        overlay=overlay, name=name, die_with_parent=die_with_parent,
     )  # fmt: skip
     with Capture(stdin, limits.output_bytes) as capture:
         box = driver_for(options, runtime, idle=False)

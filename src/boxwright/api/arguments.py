@@ -32,6 +32,7 @@ def options_for(
     env: "Mapping[str, str] | None" = None,
     mounts: "Iterable[Bind]" = (),
     network: str = "none",
+    publish: "Sequence[str]" = (),
     cwd: str | None = None,
     user: "User" = None,
     hostname: str = "",
@@ -46,6 +47,7 @@ def options_for(
         raise UsageError("a command is needed", hint="only a bundle has one of its own")
     if network not in NETWORKS:
         raise UsageError(f"`{network}` is no network", hint=f"one of {', '.join(NETWORKS)}")
+    published(publish, isolation, network)
     limits = limits or _DEFAULT_LIMITS
     uid, gid = _ids(user)
     return BoxOptions(
@@ -62,6 +64,7 @@ def options_for(
         cpus=limits.cpus,
         pids=limits.pids,
         network=network,
+        publish=tuple(publish),
         isolation=isolation,
         name=name or "",
         read_only=read_only,
@@ -72,6 +75,22 @@ def options_for(
         bound=die_with_parent,
         show_cwd=False,
     )
+
+
+def published(words_: "Sequence[str]", isolation: str, network: str) -> None:
+    """Raise UsageError for a port that cannot be published, or of a box that has no such network."""
+    if not words_:
+        return
+    from boxwright.boxes.vm.network import parse_published
+
+    if isolation != "vm" or network != "host":
+        hint = "a `linux` box with the network `host` has the host's ports themselves"
+        raise UsageError("ports are published of a `vm` box with the network `host` only", hint=hint)
+    for word in words_:
+        try:
+            parse_published(word)
+        except ValueError as error:
+            raise UsageError(str(error)) from None
 
 
 def driver_for(options: BoxOptions, runtime: "Runtime | None", *, idle: bool) -> "BoxDriver":

@@ -13,7 +13,7 @@ from boxwright.errors import StateError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
     from typing import Any, Self
 
     from boxwright.api.arguments import Argv, StrPath, User
@@ -37,6 +37,7 @@ class BaseBox:
         env: "Mapping[str, str] | None" = None,
         mounts: "Iterable[Bind]" = (),
         network: str = "none",
+        publish: "Sequence[str]" = (),
         cwd: str | None = None,
         user: "User" = None,
         hostname: str = "",
@@ -52,8 +53,8 @@ class BaseBox:
         argv = None if bundle is not None else ("/bin/sh",)
         self._options = options_for(
             argv, rootfs=rootfs, bundle=bundle, isolation=isolation, limits=self._limits, env=env, mounts=mounts,
-            network=network, cwd=cwd, user=user, hostname=hostname, read_only=read_only, overlay=overlay, name=name,
-            die_with_parent=die_with_parent,
+            network=network, publish=publish, cwd=cwd, user=user, hostname=hostname, read_only=read_only,
+            overlay=overlay, name=name, die_with_parent=die_with_parent,
         )  # fmt: skip
         self._runtime = runtime
         self._lock = allocate_lock()

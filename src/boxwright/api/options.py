@@ -28,6 +28,9 @@ class BoxOptions(Record):
     `root_bytes` is how much the overlay and each of the box's other scratch directories can take; None is the
     kernel's default, half of the memory. `file_bytes` and `open_files` are limits of each process (setrlimit(2)).
 
+    `publish` are ports of the host that lead to the box, `[ADDRESS:]HOSTPORT:PORT[/udp]`: of a `vm` box with the
+    network `host` only.
+
     With `show_cwd` a box made of the host's root shows the current directory, read-only, and works there.
 
     `terminal` gives the command a terminal; without `interactive` it reads nothing from the caller.
@@ -49,6 +52,7 @@ class BoxOptions(Record):
     pids: int | None = None
     timeout_s: float | None = None
     network: str = "none"
+    publish: tuple[str, ...] = ()
     terminal: bool = False
     interactive: bool = True
     isolation: str = "linux"

@@ -5,7 +5,7 @@ It is a config.json like any other: it is decoded, validated and compiled as one
 
 import os
 
-from boxwright.boxes.require import ISOLATION_ANNOTATION
+from boxwright.boxes.require import ISOLATION_ANNOTATION, PUBLISH_ANNOTATION
 from boxwright.errors import UsageError
 from boxwright.host.subids import id_mappings, system_mappings
 from boxwright.plan.mounts import INIT_SYSTEM_ANNOTATION
@@ -147,7 +147,7 @@ class Recipe:
         return _mount(path, "tmpfs", "tmpfs", "nosuid", "nodev", f"mode={mode}", *size)
 
     def _sysfs(self) -> "JSON":
-        if self._options.network == "host" and not self._privileged:
+        if self._options.network == "host" and not self._privileged and self._options.isolation != "vm":
             return _mount("/sys", "none", "/sys", "rbind", "nosuid", "noexec", "nodev", "ro")
         return _mount("/sys", "sysfs", "sysfs", "nosuid", "noexec", "nodev", "ro")
 
@@ -186,6 +186,8 @@ def annotations(options: "BoxOptions") -> dict[str, str]:
     found = {INIT_SYSTEM_ANNOTATION: "true"} if options.init_system else {}
     if options.isolation != "linux":
         found[ISOLATION_ANNOTATION] = options.isolation
+    if options.publish:
+        found[PUBLISH_ANNOTATION] = ",".join(options.publish)
     return found
 
 

@@ -9,7 +9,7 @@ from boxwright.api.streams import Capture
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from boxwright.api.arguments import Argv, StrPath, User
     from boxwright.api.driver import BoxDriver, Starting
@@ -31,6 +31,7 @@ def run(
     env: "Mapping[str, str] | None" = None,
     mounts: "Iterable[Bind]" = (),
     network: str = "none",
+    publish: "Sequence[str]" = (),
     cwd: str | None = None,
     user: "User" = None,
     hostname: str = "",
@@ -48,7 +49,8 @@ def run(
     out. `mounts` are paths of the host that the box sees, read-only unless they say otherwise.
 
     `stdin` are the bytes that the program reads, or a file or descriptor; None is nothing. `env` is put over a small
-    default environment, which has nothing of the caller's. `network` is `none` (a loopback interface alone) or `host`.
+    default environment, which has nothing of the caller's. `network` is `none` (a loopback interface alone) or `host`;
+    `publish` are ports of the host that lead to a `vm` box with the latter, as `HOSTPORT:PORT`.
     `user` is a uid or `(uid, gid)` in the box. `limits` None are the defaults of `Limits`.
 
     After `timeout_s` seconds (from the program's start) the box is killed, and what it wrote until then is in the
@@ -69,8 +71,8 @@ def run(
     limits = limits or Limits()
     options = options_for(
         argv, rootfs=rootfs, bundle=bundle, isolation=isolation, limits=limits, env=env, mounts=mounts,
-        network=network, cwd=cwd, user=user, hostname=hostname, read_only=read_only, overlay=overlay, name=name,
-        die_with_parent=die_with_parent,
+        network=network, publish=publish, cwd=cwd, user=user, hostname=hostname, read_only=read_only,
+        overlay=overlay, name=name, die_with_parent=die_with_parent,
     )  # fmt: skip
     with Capture(stdin, limits.output_bytes) as capture:
         box = driver_for(options, runtime, idle=False)

@@ -1,7 +1,7 @@
 """The annotations of config.json that change what Boxwright does; every other one is kept and given back, no more."""
 
 from boxwright._record import Record
-from boxwright.boxes.require import ISOLATION_ANNOTATION
+from boxwright.boxes.require import ISOLATION_ANNOTATION, PUBLISH_ANNOTATION
 from boxwright.plan.compile import KEEP_GROUPS_ANNOTATION
 from boxwright.plan.mounts import INIT_SYSTEM_ANNOTATION
 from boxwright.plan.systemd_unit import PROPERTY_ANNOTATION
@@ -21,6 +21,12 @@ ANNOTATIONS = (
         "`linux` or `vm`",
         "the kind of box, where neither the command's name nor its flag `--isolation` says one. A `vm` section asks "
         "for the `vm` box too.",
+    ),
+    Annotation(
+        PUBLISH_ANNOTATION,
+        "`[ADDRESS:]HOSTPORT:PORT[/udp]`, several with `,` between them",
+        "ports of the host that lead to a `vm` box without a network namespace; at 127.0.0.1 where no IPv4 address is "
+        "said. `boxwright run --publish` sets it. Any other form of value is a ConfigError.",
     ),
     Annotation(
         INIT_SYSTEM_ANNOTATION,

@@ -40,6 +40,14 @@ COMMAND = Command(
         ),
         Flag("timeout", "kill the box after this time; the status is then 124", TEXT, value="DURATION"),
         Flag("network", "`none` or `host`", TEXT, value="NETWORK", default="none"),
+        Flag(
+            "publish",
+            "lead a port of the host to one of a `vm` box with `--network host`; on 127.0.0.1 unless an address says "
+            "otherwise",
+            LIST,
+            short="p",
+            value="[ADDR:]HOSTPORT:PORT[/udp]",
+        ),
         Flag("tty", "give it a terminal", short="t"),
         Flag(
             "interactive", "let it read the standard input; `--interactive=false`: nothing", short="i", default="true"
@@ -83,6 +91,7 @@ def box_options(args: list[str]) -> BoxOptions:
         pids=_pids(options),
         timeout_s=parse_duration_s(options.text("timeout")) if options.given("timeout") else None,
         network=options.choice("network", NETWORKS, "none"),
+        publish=_publish(options),
         terminal=options.switch("tty"),
         interactive=options.text("interactive", "true") == "true",
         isolation=options.choice("isolation", ISOLATIONS, "linux"),
@@ -110,6 +119,16 @@ def _bind(word: str) -> Bind:
     if not destination.startswith("/"):
         raise UsageError(f"the destination `{destination}` of `--bind` is not an absolute path")
     return Bind(source=_existing("bind", source), destination=destination, writable=mode == "rw")
+
+
+def _publish(options: "Options") -> tuple[str, ...]:
+    """The ports, as the library wants them."""
+    words = tuple(options.every("publish"))
+    if words:
+        from boxwright.api.arguments import published
+
+        published(words, options.text("isolation", "linux"), options.text("network", "none"))
+    return words
 
 
 def _writable(word: str) -> Bind:

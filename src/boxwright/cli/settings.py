@@ -4,7 +4,6 @@ import os
 import sys
 
 from boxwright._record import Record
-from boxwright.boxes.require import BOXES
 from boxwright.cli.log import FORMATS, LEVELS, Log
 from boxwright.cli.options import TEXT, Command, Flag
 from boxwright.errors import UsageError
@@ -14,6 +13,7 @@ if TYPE_CHECKING:
     from boxwright.cli.options import Options
     from boxwright.runtime.context import Runtime
 
+_BY_NAME = {"boxwright-vm": "vm", "boxwright-sandbox": "sandbox"}
 _CGROUP_MANAGERS = ("cgroupfs", "systemd", "disabled")
 
 ROOT_COMMAND = Command(
@@ -99,15 +99,17 @@ def globals_from(options: "Options") -> Globals:
         cgroup_manager="systemd" if options.switch("systemd-cgroup") else manager,
         rootless=_rootless(options.text("rootless")),
         criu=options.text("criu", "criu"),
-        isolation=options.choice("isolation", BOXES, "") if options.given("isolation") else _by_name(sys.argv[0]),
+        isolation=_isolation(options),
     )
 
 
-def _by_name(program: str) -> str:
-    """The kind of box that the name of the command says: an engine knows a runtime by its path alone."""
-    name = os.path.basename(program)
-    box = name.removeprefix("boxwright-")
-    return box if name != box and box in BOXES else ""
+def _isolation(options: "Options") -> str:
+    """The kind of box that the flag says, or the name of the command: an engine knows a runtime by its path alone."""
+    if not options.given("isolation"):
+        return _BY_NAME.get(os.path.basename(sys.argv[0]), "")
+    from boxwright.boxes.require import BOXES  # few need it
+
+    return options.choice("isolation", BOXES, "")
 
 
 def _root(path: str) -> str:

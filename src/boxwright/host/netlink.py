@@ -11,7 +11,9 @@ from errno import EEXIST, EINVAL, ENODEV
 from boxwright.errors import HostError, describe_errno
 from boxwright.host import rtnetlink
 from boxwright.host.netns import in_network_namespace
-from boxwright.host.rtnetlink import NetlinkError, Routes, attribute, nested
+from boxwright.host.rtnetlink import NetlinkError, Routes
+from boxwright.plan import netlink as wire
+from boxwright.plan.netlink import attribute, nested
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -65,7 +67,7 @@ class _Device:
 
     @property
     def was_up(self) -> bool:
-        return bool(self.before.flags & rtnetlink.IFF_UP)
+        return bool(self.before.flags & wire.IFF_UP)
 
     def refused(self, what: str, error: int, hint: str | None = None) -> HostError:
         op = f"{what} network device `{self.host_name}`"
@@ -170,10 +172,10 @@ class MovedDevices:
     def _move(self, device: _Device) -> None:
         index = device.before.index
         known = {link.index for link in self._there.links()}
-        request = attribute(rtnetlink.IFLA_IFNAME, rtnetlink.text(device.name))
-        request += attribute(rtnetlink.IFLA_NET_NS_FD, rtnetlink.U32.pack(self._there_fd))
+        request = attribute(wire.IFLA_IFNAME, wire.text(device.name))
+        request += attribute(rtnetlink.IFLA_NET_NS_FD, wire.U32.pack(self._there_fd))
         try:
-            self._here.change(index, flags=0, mask=rtnetlink.IFF_UP)
+            self._here.change(index, flags=0, mask=wire.IFF_UP)
             self._here.change(index, request)
             device.new_index = self._arrived(device, known)
         except NetlinkError as refusal:
@@ -209,9 +211,9 @@ class MovedDevices:
             ) from None
 
     def _return(self, device: _Device) -> None:
-        self._there.change(device.new_index, flags=0, mask=rtnetlink.IFF_UP)
-        request = attribute(rtnetlink.IFLA_IFNAME, rtnetlink.text(device.host_name))
-        request += attribute(rtnetlink.IFLA_NET_NS_FD, rtnetlink.U32.pack(self._here_fd))
+        self._there.change(device.new_index, flags=0, mask=wire.IFF_UP)
+        request = attribute(wire.IFLA_IFNAME, wire.text(device.host_name))
+        request += attribute(rtnetlink.IFLA_NET_NS_FD, wire.U32.pack(self._here_fd))
         self._there.change(device.new_index, request)
         link = self._here.find(device.host_name)
         if link is None:
@@ -229,14 +231,14 @@ class MovedDevices:
         for address in device.addresses:
             routes.add_address(_relabelled(address.replace(index=index), device.host_name, now.name))
         if up:
-            routes.change(index, flags=rtnetlink.IFF_UP, mask=rtnetlink.IFF_UP)
+            routes.change(index, flags=wire.IFF_UP, mask=wire.IFF_UP)
 
 
 def _is_same(link: "Link", device: _Device) -> bool:
     """Whether a device that is new in the namespace is the one that was sent, under whichever name."""
     start, pattern, _end = device.name.partition("%")
     named = link.name in {device.name, device.host_name} or (bool(pattern) and link.name.startswith(start))
-    return named and link.get(rtnetlink.IFLA_ADDRESS) == device.before.get(rtnetlink.IFLA_ADDRESS)
+    return named and link.get(wire.IFLA_ADDRESS) == device.before.get(wire.IFLA_ADDRESS)
 
 
 def _differing(now: "Link", before: "Link") -> list[bytes]:
@@ -249,15 +251,13 @@ def _ipv6_mode(now: "Link", before: "Link") -> bytes:
     wanted, there = _mode_of(before), _mode_of(now)
     if not wanted or wanted == there or wanted[0] == _STABLE_PRIVACY:
         return b""
-    return nested(rtnetlink.IFLA_AF_SPEC, nested(_AF_INET6, attribute(_IFLA_INET6_ADDR_GEN_MODE, wanted)))
+    return nested(wire.IFLA_AF_SPEC, nested(_AF_INET6, attribute(_IFLA_INET6_ADDR_GEN_MODE, wanted)))
 
 
 def _mode_of(link: "Link") -> bytes:
-    for family, inner in rtnetlink.attributes(link.get(rtnetlink.IFLA_AF_SPEC) or b""):
+    for family, inner in wire.attributes(link.get(wire.IFLA_AF_SPEC) or b""):
         if family == _AF_INET6:
-            return next(
-                (value for kind, value in rtnetlink.attributes(inner) if kind == _IFLA_INET6_ADDR_GEN_MODE), b""
-            )
+            return next((value for kind, value in wire.attributes(inner) if kind == _IFLA_INET6_ADDR_GEN_MODE), b"")
     return b""
 
 
@@ -268,7 +268,7 @@ def _is_kept(address: "Address") -> bool:
 def _kept(address: "Address") -> "Address":
     flags = address.flags & _KEPT_ADDRESS_FLAGS
     found = [(kind, value) for kind, value in address.attributes if kind in _KEPT_OF_ADDRESS]
-    found.append((rtnetlink.IFA_FLAGS, rtnetlink.U32.pack(flags)))
+    found.append((wire.IFA_FLAGS, wire.U32.pack(flags)))
     return address.replace(flags=flags, attributes=tuple(found))
 
 
@@ -279,8 +279,8 @@ def _relabelled(address: "Address", old: str, new: str) -> "Address":
         if kind != rtnetlink.IFA_LABEL:
             changed.append((kind, value))
             continue
-        label = rtnetlink.text_of(value)
+        label = wire.text_of(value)
         wanted = new + label[len(old) :] if label.startswith(old) else label
         if len(wanted) <= _LABEL_BYTES:
-            changed.append((kind, rtnetlink.text(wanted)))
+            changed.append((kind, wire.text(wanted)))
     return address.replace(attributes=tuple(changed))

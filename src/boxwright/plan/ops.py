@@ -752,6 +752,19 @@ class SetDeviceFilter(Op):
     program: bytes
 
 
+class Netlink(Op):
+    """Send `request`, one rtnetlink(7) message with NLM_F_ACK, in the actor's network namespace, and take its answer.
+
+    With `at` not negative the four bytes there are first made the index of the network device `device` (ENODEV if
+    there is none). The text of a report is what the kernel says of its refusal.
+    """
+
+    CODE = 81
+    request: bytes
+    device: str
+    at: int
+
+
 class TakeFiles(Op):
     """Read a stream of files from descriptor 0, and make them below the root directory in `root`.
 
@@ -762,7 +775,7 @@ class TakeFiles(Op):
     stream ends before its last record; ENOMEM if the kernel has killed who read it, for want of memory.
     """
 
-    CODE = 81
+    CODE = 82
     root: int
     directory: str
     name: str
@@ -779,7 +792,7 @@ class GiveFiles(Op):
     `most_bytes` of content in all are EFBIG, -1 is no limit.
     """
 
-    CODE = 82
+    CODE = 83
     root: int
     path: str
     tree: int

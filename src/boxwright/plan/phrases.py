@@ -426,4 +426,5 @@ _PHRASES: "dict[type[Op], Phrase]" = {
     ops.Idle: lambda _o, _n, _a: "hold the box without a program, reaping what ends in it",
     ops.Exec: lambda op, _n, _a: f"execute `{command_words(op.argv)}`",
     ops.SetDeviceFilter: lambda op, _n, _a: f"attach the device filter of {len(op.program) // 8} instructions",
+    ops.Netlink: lambda op, _n, a: a or f"send a request about the network device `{op.device}`",
 }

@@ -31,6 +31,8 @@ class RootSource(Record):
 
     A user namespace cannot overlay a tree with mounts in it. There the root is a tmpfs, `branches` (name, path) are
     overlaid one by one, `links` (name, target) made again, and `binds` bound read-only from `path`.
+
+    The lower layer may also be the EROFS filesystem on a block device: `device` is its path.
     """
 
     path: str
@@ -41,6 +43,7 @@ class RootSource(Record):
     branches: tuple[tuple[str, str], ...] = ()
     links: tuple[tuple[str, str], ...] = ()
     binds: tuple[str, ...] = ()
+    device: str = ""
 
 
 class Request(Record):

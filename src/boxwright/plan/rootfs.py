@@ -71,8 +71,16 @@ class Rootfs:
         self.slot = b.slot()
 
     def compile_sources(self) -> None:
-        """The outer's part: in a user namespace nobody can make a node, so the configured ones are made outside."""
-        linux = self._linux
+        """The outer's part: what the init may not do.
+
+        Its group may not let it open the device that the root is on. In a user namespace nobody can make a node, so the
+        configured ones are made outside.
+        """
+        linux, device = self._linux, self._request.root.device
+        if device:  # the container may not open it
+            self._lower = self._b.slot()
+            mount = ops.FsMount(self._lower, "erofs", (f"source={device}", "ro"), MOUNT_ATTR_RDONLY)
+            self._b.add(ops.OUTER, mount, "/root/path", ROOT_ANCHOR)
         if linux is None or self._may_mknod or not self._facts.privileged:
             return
         if self._request.root.mapped:
@@ -148,7 +156,7 @@ class Rootfs:
     def _compile_overlay(self, root: "RootSource") -> None:
         b, lowers = self._b, root.lowers
         self._make_dirs("upper", "work", "root")
-        if root.mapped:
+        if root.mapped or root.device:
             self._make_dirs("lower")
             b.add(ops.INIT, ops.AttachRoot(self._lower, "lower", b.slot()), "/root/path", ROOT_ANCHOR)
             lowers = ("lower",)

@@ -146,6 +146,9 @@ class Creation:
             raise
         return outcome
 
+    def check_end(self, status: int) -> None:
+        """Look at how it ended, with this exit status: whether that is the program's own. Raises GuestError."""
+
     def fail(self, error: BaseException) -> None:
         """Undo what was made. Where a hook failed, the poststop hooks run too (runtime.md#runtimeLifecycle)."""
         undo(self.container, self.config if isinstance(error, HookError) else None)
@@ -321,6 +324,10 @@ def undo(container: Container, hooked: "Config | None") -> None:
         from boxwright.host.resctrl import remove_unused
 
         remove_unused(made)
+    if container.facts.get("network"):
+        from boxwright.runtime.vm.network import release
+
+        release(container)
     container.forget()
     if hooked is not None:
         run_poststop(container, hooked)

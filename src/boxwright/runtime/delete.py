@@ -47,6 +47,10 @@ def remove(container: Container) -> None:
         from boxwright.host.resctrl import remove_groups
 
         remove_groups(owned)
+    if container.facts.get("network"):
+        from boxwright.runtime.vm.network import release
+
+        release(container)
     container.forget()
     if config is not None:
         run_poststop(container, config)

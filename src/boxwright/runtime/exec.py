@@ -8,7 +8,7 @@ from boxwright.host.cgroups import placement_for_exec
 from boxwright.host.processes import kill_child, open_pidfd
 from boxwright.host.spawn import Helper
 from boxwright.plan.join import JoinRequest, compile_exec
-from boxwright.runtime.containers import CREATED, PAUSED, RUNNING, Container
+from boxwright.runtime.containers import CREATED, PAUSED, RUNNING, STOPPED, Container
 from boxwright.runtime.documents import filter_program
 from boxwright.runtime.following import Follower
 from boxwright.runtime.watchers import announce, connect
@@ -106,6 +106,10 @@ def check_state(container: Container, *, ignore_paused: bool) -> None:
     if status in {CREATED, RUNNING} or (status == PAUSED and ignore_paused):
         return
     hint = "resume it first, or say --ignore-paused" if status == PAUSED else None
+    if status == STOPPED and container.in_machine:
+        from boxwright.runtime.vm.lost import why_stopped
+
+        hint = why_stopped(container) or None
     raise StateError(container.id, status, RUNNING, hint=hint)
 
 

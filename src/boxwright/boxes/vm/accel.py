@@ -10,6 +10,7 @@ from _socket import AF_UNIX, SOCK_STREAM
 
 from boxwright._record import Record
 from boxwright.boxes.vm.cache import Cache, digest_of, identity_of
+from boxwright.boxes.vm.frames import GREET, Frame, encode_frame
 from boxwright.boxes.vm.hypervisor import Hypervisor
 from boxwright.boxes.vm.machine import KVM, MEBIBYTE, TCG, MachineSpec
 from boxwright.errors import UsageError
@@ -54,24 +55,19 @@ def choose(
     problem = _refusal()
     if problem:
         return Choice(TCG, problem)
-    name = f"accel-{digest_of(_boot_id(), image.path, identity_of(image.path), _identity(hypervisor))}"
-    known = cache.get(name)
-    if known is None:
-        known = _encode(_tried(hypervisor, image, initrd))
-        cache.put(name, known)
-    return _decode(known)
+    name = f"accel-{digest_of(_boot_id(), image.key, hypervisor.path, identity_of(hypervisor.path))}"
+    return _decode(cache.get_made(name, lambda: _encode(_tried(hypervisor, image, initrd))))
 
 
 def host_tsc_khz(cache: Cache) -> int:
     """The frequency of the host's time stamp counter, measured once for each boot. Raises HostError."""
-    name = f"tsc-{digest_of(_boot_id())}"
-    known = cache.get(name)
-    if known is None:
-        from boxwright.host.tsc import tsc_khz
+    return int(cache.get_made(f"tsc-{digest_of(_boot_id())}", _measured_tsc))
 
-        known = b"%d" % tsc_khz()
-        cache.put(name, known)
-    return int(known)
+
+def _measured_tsc() -> bytes:
+    from boxwright.host.tsc import tsc_khz
+
+    return b"%d" % tsc_khz()
 
 
 def _refusal() -> str:
@@ -90,6 +86,7 @@ def _tried(hypervisor: Hypervisor, image: "BootImage", initrd: str) -> Choice:
 
     ours, port = socket.socketpair(AF_UNIX, SOCK_STREAM)
     with ours, port:
+        ours.sendall(encode_frame(Frame(GREET)))
         spec = MachineSpec(
             memory_bytes=_TRIAL_MEMORY_BYTES,
             kernel=image.path,
@@ -109,6 +106,8 @@ def _tried(hypervisor: Hypervisor, image: "BootImage", initrd: str) -> Choice:
             port.close()
             ours.settimeout(TRIAL_TIMEOUT_S)
             answer = ours.recv(1)
+        except ConnectionResetError:
+            answer = b""  # it has ended with our greeting unread
         except TimeoutError:
             return Choice(TCG, f"{DEVICE} opens, but a kernel hangs: nothing came of it within {TRIAL_TIMEOUT_S:g} s")
         finally:
@@ -118,10 +117,6 @@ def _tried(hypervisor: Hypervisor, image: "BootImage", initrd: str) -> Choice:
         return Choice(KVM, f"a kernel booted by {DEVICE}")
     last = said.decode(errors="replace").strip().splitlines()
     return Choice(TCG, f"{DEVICE} opens, but the hypervisor ended: {last[-1] if last else 'it said nothing'}")
-
-
-def _identity(hypervisor: Hypervisor) -> tuple[object, ...]:
-    return hypervisor.path, identity_of(hypervisor.path)
 
 
 def _boot_id() -> str:

@@ -8,6 +8,8 @@ import errno
 import os
 import stat
 import sys
+import time
+from fcntl import LOCK_EX, flock
 
 from boxwright.errors import HostError
 
@@ -26,6 +28,8 @@ else:
         from hashlib import sha256
 
 SYSTEM_DIRECTORY = "/var/cache/boxwright"
+# what nobody wanted for so long goes when another of its kind comes: kernels are large, and are replaced each month
+KEPT_UNUSED_S = 30 * 24 * 3600
 _OPEN_NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EROFS}
 
@@ -55,7 +59,7 @@ def identity_of(path: str) -> tuple[int, ...]:
 
 
 class Cache:
-    """A directory of files, each written once, whole or not at all."""
+    """A directory of files, each written once, whole or not at all. Their time of change is that of the last use."""
 
     def __init__(self, directory: str = "") -> None:
         """Make the directory where it is missing. Raises HostError if it is a link, another's or open to others."""
@@ -71,21 +75,43 @@ class Cache:
             raise self._refused(errno.EPERM)
 
     def find(self, name: str) -> str | None:
-        """The path of an entry, None if there is none that is a file of ours."""
+        """The path of an entry, None if there is none that is a file of ours. It counts as used now."""
         path = os.path.join(self.directory, name)
         try:
             found = os.lstat(path)
+            if not stat.S_ISREG(found.st_mode) or found.st_uid != os.geteuid():
+                return None
+            os.utime(path, follow_symlinks=False)
         except FileNotFoundError:
             return None
-        whole = stat.S_ISREG(found.st_mode) and found.st_uid == os.geteuid()
-        return path if whole else None
+        except OSError as error:
+            if error.errno != errno.EROFS:  # what was made beforehand may be used from there
+                raise self._refused(error.errno or 0) from error
+        return path
 
     def make(self, name: str, content: "Callable[[], bytes]") -> str:
         """The path of an entry, which gets `content()` where it is missing. Raises HostError, and what `content` does.
 
-        Whoever makes the same entry at the same time makes the same content: the last one stays.
+        Others who want to make an entry wait: what takes long is done once, however many machines start together.
+        So `content` must not make another.
         """
-        return self.find(name) or self.put(name, content())
+        known = self.find(name)
+        if known is not None:
+            return known
+        lock = self._locked()
+        try:
+            return self.find(name) or self.put(name, content())
+        finally:
+            os.close(lock)
+
+    def _locked(self) -> int:
+        """An owned descriptor of the directory, which holds its lock (flock(2)) until it is closed."""
+        try:
+            directory = os.open(self.directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            flock(directory, LOCK_EX)
+        except OSError as error:
+            raise self._refused(error.errno or 0) from error
+        return directory
 
     def put(self, name: str, content: bytes) -> str:
         """Write or replace an entry, beside it first, so that nobody ever sees a part of it. Raises HostError."""
@@ -104,18 +130,36 @@ class Cache:
                 os.close(entry)
         except OSError as error:
             raise self._refused(error.errno or 0) from error
+        self._sweep(name.partition("-")[0] + "-")
         return path
+
+    def _sweep(self, kind: str) -> None:
+        """Remove what nobody has used for KEPT_UNUSED_S, entries and unfinished drafts alike."""
+        before = time.time() - KEPT_UNUSED_S
+        for name in os.listdir(self.directory):
+            path = os.path.join(self.directory, name)
+            try:
+                found = os.lstat(path)
+                if name.startswith(kind) and stat.S_ISREG(found.st_mode) and found.st_mtime < before:
+                    os.unlink(path)
+            except FileNotFoundError:
+                continue  # somebody else was faster
 
     def get(self, name: str) -> bytes | None:
         """The content of a small entry, None if there is none."""
         path = self.find(name)
-        if path is None:
-            return None
+        return None if path is None else self._read(path)
+
+    def get_made(self, name: str, content: "Callable[[], bytes]") -> bytes:
+        """The content of a small entry, made as `make` does. Raises HostError, and what `content` does."""
+        return self._read(self.make(name, content))
+
+    def _read(self, path: str) -> bytes:
         try:
             with open(path, "rb") as file:
                 return file.read()
-        except FileNotFoundError:
-            return None  # removed meanwhile
+        except OSError as error:
+            raise self._refused(error.errno or 0) from error
 
     def _refused(self, number: int) -> HostError:
         full = f"make room, or name another place with XDG_CACHE_HOME: `{self.directory}` holds kernels unpacked"

@@ -67,7 +67,7 @@ class Client:
     def receive(self, timeout_s: float = ANSWER_S) -> Frame:
         """The next frame. Raises GuestError if none comes in time, or the machine is gone."""
         if not _readable(self._socket.fileno(), timeout_s):
-            raise GuestError(f"the guest has not answered within {timeout_s:g} s")
+            raise GuestError(f"the guest has not answered within {timeout_s:.3g} s")
         try:
             packet = self._socket.recv(PACKET_BYTES)
         except ConnectionResetError:

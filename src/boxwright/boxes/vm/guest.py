@@ -12,11 +12,13 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from boxwright.boxes.vm.shares import Branches
     from boxwright.spec.types import CPU, Config, Hooks, Linux, Namespace, Resources
 
 BOX = "vm"
 GROUP = "/boxwright"  # where the agent looks for the container's processes
 STAGE = "/run/boxwright/stage"
+DEVICE_STAGE = "/run"  # for who mounts nothing before: it is there, and what is on it is the agent's
 _OF_THE_HOST = "it is the host kernel's, and the container has a kernel of its own"
 _JOINED = "a namespace of the host cannot be joined from another kernel"
 
@@ -108,12 +110,20 @@ def guest_site() -> CgroupSite:
     return CgroupSite(io_weight="io.weight")
 
 
-def guest_root(path: str, *, overlay: bool, size_bytes: int) -> RootSource:
-    """The container's root, which is mounted in the guest at `path`.
+def guest_root(
+    path: str, *, overlay: bool, size_bytes: int, device: str = "", branches: "Branches | None" = None
+) -> RootSource:
+    """The container's root, which is mounted in the guest at `path`, or is on a block device there.
 
     It may be a mount that the guest makes when somebody goes through it (virtiofs), and an overlay does not go there
     by itself: so the name of its lower layer leads through.
     """
+    if device:
+        return RootSource("/", DEVICE_STAGE, (), size_bytes, device=device)
+    if branches is not None:
+        whole, links, bound = branches
+        names = (*(name for name, _ in whole), *bound)
+        return RootSource(path, STAGE, (), size_bytes, links=links, binds=names)
     return RootSource(path, STAGE, (f"{path}/.",), size_bytes) if overlay else RootSource(path)
 
 

@@ -22,6 +22,7 @@ else:
     Protocol = object
 
 QEMU_HINT = "apt-get install qemu-system-x86, or name one with `vm.hypervisor.path`"
+_VERSION = "QEMU emulator version "
 _NAMES = ("qemu-system-x86_64", "/usr/libexec/qemu-kvm")
 _PATH = "/usr/local/bin:/usr/bin:/bin"
 # what a machine may be made of beside its port
@@ -92,11 +93,7 @@ class Qemu(Hypervisor):
         if self._cache is None:
             return self._ask()
         name = f"qemu-{digest_of(self.path, identity_of(self.path))}"
-        known = self._cache.get(name)
-        if known is None:
-            known = _encode(self._ask())
-            self._cache.put(name, known)
-        return _decode(known)
+        return _decode(self._cache.get_made(name, lambda: _encode(self._ask())))
 
     def command(self, spec: "MachineSpec") -> tuple[str, ...]:
         """The words to execute."""
@@ -113,12 +110,14 @@ class Qemu(Hypervisor):
                 raise UnsupportedError("vm", "vm", f"`{self.path}` has no {what} `{wanted}`", hint=QEMU_HINT)
 
     def _ask(self) -> Capabilities:
-        version = self._said("--version").splitlines()
+        version = self._said("--version").partition("\n")[0]
+        if not version.startswith(_VERSION):
+            raise HostError(f"use `{self.path}` as hypervisor", 0, path=self.path, cause="it does not say it is QEMU")
         machines = [line.split()[0] for line in self._said("-machine", "help").splitlines() if line.split()]
         accelerators = [line.strip() for line in self._said("-accel", "help").splitlines() if " " not in line.strip()]
         devices = [line.split('"')[1] for line in self._said("-device", "help").splitlines() if line.startswith("name")]
         return Capabilities(
-            (version[0] if version else "").removeprefix("QEMU emulator version "),
+            version.removeprefix(_VERSION),
             tuple(accelerators),
             tuple(name for name in (MICROVM, Q35) if name in machines),
             frozenset(devices) & DEVICES,
@@ -169,13 +168,12 @@ class QemuControl(Control):
 
 def find_qemu() -> str:
     """The path of the host's QEMU. Raises HostError where there is none."""
-    import shutil
-
-    path = f"{os.environ.get('PATH', '')}:{_PATH}"
+    directories = f"{os.environ.get('PATH', '')}:{_PATH}".split(":")
     for name in _NAMES:
-        found = shutil.which(name, path=path)
-        if found:
-            return os.path.abspath(found)
+        for directory in directories:
+            path = os.path.join(directory, name)
+            if os.path.isabs(path) and os.path.isfile(path) and os.access(path, os.X_OK):
+                return path
     raise HostError("find a hypervisor", 0, cause="QEMU is not installed", hint=QEMU_HINT)
 
 

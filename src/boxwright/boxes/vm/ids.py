@@ -9,7 +9,7 @@ are two ways to make it so, and one machine uses one of them for all of its file
   root. The jail's ids are those on the disk. As root of the host the server has its uid then, and no more: its
   capabilities are those of the jail's user namespace, and it sees the shared mounts alone.
 
-In both, the ids from `spare` on are for the hypervisor and the keeper, and no file is ever given to them.
+In both, the ids from `spare` on are for the hypervisor, and no file is ever given to them.
 """
 
 from boxwright._record import Record
@@ -76,6 +76,12 @@ def callers_ids(linux: "Linux | None", uids: "Mappings", gids: "Mappings") -> Ja
     top = min(_end(uids), _end(gids))
     spare = top - SPARE_IDS if top > 2 * SPARE_IDS else 0
     return JailIds(uids, gids, top, spare)
+
+
+def owners_agree(linux: "Linux | None", *, privileged: bool) -> bool:
+    """Whether the owner of a file on the disk is the same id in the guest, so that an image of the disk will do."""
+    uids, gids = _container(linux, FILE_IDS)
+    return privileged and all(m.container_id == m.host_id for m in (*uids, *gids))
 
 
 def share_mappings(

@@ -57,12 +57,15 @@ class Jail(Record):
     """What the jail of one machine is made of.
 
     `arguments` are the keeper's; `mounts` the container's files; `mappings` the ids of the host that the jail has;
-    `memory_bytes` is the machine's; `kvm` says whether it uses /dev/kvm; `helper` is the helper's path on the host.
+    `own_id` is the user and group that the keeper and what stands for processes of the guest end up as, 0 where the
+    jail has no id to spare; `memory_bytes` is the machine's; `kvm` says whether it uses /dev/kvm; `helper` is the
+    helper's path on the host.
     """
 
     arguments: tuple[str, ...]
     helper: str
     mappings: "tuple[tuple[IDMapping, ...], tuple[IDMapping, ...]]"
+    own_id: int
     memory_bytes: int
     mounts: tuple[Mount, ...] = ()
     kvm: bool = False
@@ -90,7 +93,7 @@ def jail_root(stage: str, links: tuple[tuple[str, str], ...], binds: tuple[str, 
 def _process(process: Process | None, jail: Jail) -> Process:
     return Process(
         cwd="/",
-        args=(HELPER, "--keep", *jail.arguments),
+        args=(HELPER, *(("--as", str(jail.own_id)) if jail.own_id else ()), "--keep", *jail.arguments),
         env=("PATH=/usr/sbin:/usr/bin:/sbin:/bin",),
         terminal=process.terminal if process else None,
         console_size=process.console_size if process else None,
@@ -115,11 +118,13 @@ def _hooks(hooks: Hooks | None) -> Hooks | None:
 
 
 def _linux(linux: Linux | None, jail: Jail) -> Linux:
-    kinds = ("user", "mount", "pid", "ipc", "uts", "cgroup")
+    # that of the network is always a new one: a tap's descriptor works from anywhere, and the jail sees nothing of
+    # the network that the guest has
+    kinds = ("user", "mount", "pid", "ipc", "uts", "cgroup", "network")
     uids, gids = jail.mappings
     resources = linux.resources if linux else None
     return Linux(
-        namespaces=(*(Namespace(kind) for kind in kinds), *_network(linux)),
+        namespaces=tuple(Namespace(kind) for kind in kinds),
         uid_mappings=uids,
         gid_mappings=gids,
         cgroups_path=linux.cgroups_path if linux else None,
@@ -129,11 +134,6 @@ def _linux(linux: Linux | None, jail: Jail) -> Linux:
         readonly_paths=("/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"),
         pointer="/linux",
     )
-
-
-def _network(linux: Linux | None) -> tuple[Namespace, ...]:
-    """Where the hypervisor's network is: a namespace of its own, the one that is named, or the host's."""
-    return tuple(namespace for namespace in (linux.namespaces if linux else ()) if namespace.type == "network")
 
 
 def _resources(resources: Resources | None, jail: Jail) -> Resources:

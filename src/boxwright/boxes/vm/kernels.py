@@ -16,7 +16,7 @@ from boxwright.errors import HostError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterator, Sequence
 
 INSTALL_HINT = "apt-get install linux-image-cloud-amd64, or name one with `vm.kernel.path`"
 UNREADABLE_HINT = "Ubuntu's kernels are root's alone (0600): as root, chmod 0644 {path}"
@@ -43,10 +43,14 @@ class Kernel(Record):
 
 
 class BootImage(Record):
-    """What a hypervisor loads: the ELF file of a kernel if it has the PVH entry, else the kernel's file as it is."""
+    """What a hypervisor loads: the ELF file of a kernel if it has the PVH entry, else the kernel's file as it is.
+
+    `key` is another for every other kernel.
+    """
 
     path: str
     pvh: bool
+    key: str
 
 
 def find_kernel(path: str = "", pointer: str = "") -> Kernel:
@@ -54,10 +58,10 @@ def find_kernel(path: str = "", pointer: str = "") -> Kernel:
 
     Raises HostError where there is none, or none that this user may read.
     """
-    return read_kernel(path, pointer) if path else newest(host_kernels())
+    return read_kernel(path, pointer) if path else newest(list(host_kernels()))
 
 
-def newest(paths: "Iterable[str]") -> Kernel:
+def newest(paths: "Sequence[str]") -> Kernel:
     """The kernel of the highest version that can be read and has its modules. Raises HostError."""
     found: list[Kernel] = []
     problems: list[HostError] = []
@@ -78,9 +82,12 @@ def newest(paths: "Iterable[str]") -> Kernel:
 
 
 def host_kernels() -> "Iterator[str]":
-    """Paths of the files that are kernels by their name, in no order of use."""
+    """Paths of the files that are kernels by their name, in no order of use.
+
+    Not /boot/vmlinux-*: what is called so is for debuggers, or another form of one that is there as vmlinuz too.
+    """
     for name in _names_in("/boot"):
-        if name.startswith(("vmlinuz-", "vmlinux-")):
+        if name.startswith("vmlinuz-"):
             yield f"/boot/{name}"
     for version in _names_in("/usr/lib/modules"):
         path = f"/usr/lib/modules/{version}/vmlinuz"
@@ -114,10 +121,10 @@ def modules_directory(version: str) -> str:
 
 def boot_image(kernel: Kernel, cache: Cache) -> BootImage:
     """The file to boot, unpacked into the cache at the first time. Raises HostError."""
-    name = f"vmlinux-{digest_of(kernel.path, kernel.identity)}"
-    known = cache.make(name, lambda: _pvh_image(kernel))
+    key = digest_of(kernel.path, kernel.identity)
+    known = cache.make(f"vmlinux-{key}", lambda: _pvh_image(kernel))
     pvh = os.path.getsize(known) > 0
-    return BootImage(known if pvh else kernel.path, pvh)
+    return BootImage(known if pvh else kernel.path, pvh, key)
 
 
 def _pvh_image(kernel: Kernel) -> bytes:

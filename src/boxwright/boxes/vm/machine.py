@@ -41,11 +41,27 @@ class Share(Record):
 
 
 class Network(Record):
-    """How the machine's one network device is connected: not at all, by the hypervisor's own sockets, by a tap."""
+    """How the machine's one network device is connected: not at all, by the hypervisor's own sockets, by a tap.
+
+    `forwards` are, for the hypervisor's own sockets, a protocol, the port to listen at and that of the guest.
+    """
 
     kind: str = NO_NETWORK
     fd: int = NO_FD
     mac: str = ""
+    forwards: tuple[tuple[str, int, int], ...] = ()
+
+
+class MemoryFile(Record):
+    """A file that is the machine's memory.
+
+    What the machine writes goes to the file if it is `shared`, else to pages of its own. `readonly` says that the
+    file may only be read; not every hypervisor can do with that.
+    """
+
+    path: str
+    shared: bool = False
+    readonly: bool = False
 
 
 class MachineSpec(Record):
@@ -54,7 +70,9 @@ class MachineSpec(Record):
     `kernel`, `initrd` and the paths of disks are those that the hypervisor sees. `pvh` tells that `kernel` has the
     PVH entry. `parameters` are the kernel's beyond those that a machine needs to run. `port_fd` is a connected stream
     socket, `qmp_fd` a listening one, `console_fd` a file or pipe open for writing only. `tsc_khz` is the frequency of
-    the host's time stamp counter, which an emulated machine shows as its own.
+    the host's time stamp counter, which an emulated machine shows as its own. An `incoming`
+    machine boots nothing: it waits for the state of one that was saved. `orders_fd` is a connected
+    stream socket with what the hypervisor's monitor is told as soon as it is there.
     """
 
     memory_bytes: int
@@ -75,6 +93,9 @@ class MachineSpec(Record):
     mem_merge: bool = False
     qmp_fd: int = NO_FD
     console_fd: int = NO_FD
+    memory_file: MemoryFile | None = None
+    incoming: bool = False
+    orders_fd: int = NO_FD
 
 
 # --- the keeper's file ------------------------------------------------------------------------------------------

@@ -63,6 +63,7 @@ class Wanted(Record):
     kernel: str = ""
     kernel_pointer: str = ""
     kernel_parameters: tuple[str, ...] = ()
+    initrd: str = ""
 
 
 def wanted_of(vm: "VM | None") -> Wanted:
@@ -70,6 +71,7 @@ def wanted_of(vm: "VM | None") -> Wanted:
     if vm is None:
         return Wanted()
     _refuse_hardware(vm.hw_config)
+    _refuse_image(vm)
     problems = [*_kernel_problems(vm.kernel), *_option_problems(vm.hypervisor), *_hardware_problems(vm.hw_config)]
     if problems:
         raise ConfigError(problems)
@@ -87,6 +89,7 @@ def wanted_of(vm: "VM | None") -> Wanted:
         kernel=vm.kernel.path,
         kernel_pointer=vm.kernel.at("path"),
         kernel_parameters=vm.kernel.parameters,
+        initrd=vm.kernel.initrd or "",
     )
 
 
@@ -103,6 +106,13 @@ def _refuse_hardware(hardware: "HWConfig | None") -> None:
         if value:
             why = "the machine has devices of its own alone; this hands it some of the host's, as Xen does"
             raise UnsupportedError(f"vm.hwConfig.{name}", "vm", why, hint=f"remove {hardware.at(name)}")
+
+
+def _refuse_image(vm: "VM") -> None:
+    """Raises UnsupportedError for a root of the machine beside the container's."""
+    if vm.image is not None:
+        why = "the machine's own root is the initramfs that the runtime makes, and nothing of a user's runs in it"
+        raise UnsupportedError("vm.image", "vm", why, hint=f"remove {vm.at('image')}; the container's is `root.path`")
 
 
 def _hardware_problems(hardware: "HWConfig | None") -> "Iterator[Problem]":

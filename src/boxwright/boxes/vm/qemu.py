@@ -16,6 +16,7 @@ from boxwright.boxes.vm.machine import (
     TCG,
     USER_NETWORK,
 )
+from boxwright.boxes.vm.network import GUEST_NETWORK
 from boxwright.errors import UnsupportedError
 
 TYPE_CHECKING = False
@@ -36,7 +37,7 @@ _ACCELERATORS = {KVM: "kvm", TCG: f"tcg,tb-size={TRANSLATED_MEBIBYTES}"}
 _FIRST_DESCRIPTOR_SET = 1
 _CONSOLE_SET = 1000
 # self-tests and tracing that are a fifth of an emulated boot, and nothing a container could notice
-_FASTER = ("cryptomgr.notests", "initcall_blacklist=init_kprobe_trace,crypto_kdf108_init")
+_FASTER = ("cryptomgr.notests", "initcall_blacklist=init_kprobe_trace,crypto_kdf108_init", "rcupdate.rcu_expedited=1")
 
 
 def qemu_argv(spec: "MachineSpec", program: str) -> tuple[str, ...]:
@@ -46,8 +47,8 @@ def qemu_argv(spec: "MachineSpec", program: str) -> tuple[str, ...]:
         program,
         *("-nodefaults", "-no-user-config", "-display", "none", "-no-reboot", "-sandbox", SANDBOX),
         *_board(spec),
-        *("-bios", FIRMWARE, "-kernel", spec.kernel, "-initrd", spec.initrd),
-        *("-append", " ".join(kernel_parameters(spec))),
+        *("-bios", FIRMWARE),
+        *_start(spec),
         *_control(spec),
         *_port(spec, bus),
         *(word for index, disk in enumerate(spec.disks) for word in _disk(index, disk, bus)),
@@ -77,6 +78,13 @@ def kernel_parameters(spec: "MachineSpec") -> tuple[str, ...]:
     return (*words, *spec.parameters)
 
 
+def _start(spec: "MachineSpec") -> tuple[str, ...]:
+    """A kernel to boot; or nothing, where one is in the memory that is to come."""
+    if spec.incoming:
+        return ("-incoming", "defer")
+    return ("-kernel", spec.kernel, "-initrd", spec.initrd, "-append", " ".join(kernel_parameters(spec)))
+
+
 def _board(spec: "MachineSpec") -> "Iterator[str]":
     """Machine, processors, memory. Shared memory is what virtiofsd needs to see the guest's buffers."""
     machine = machine_of(spec)
@@ -89,9 +97,10 @@ def _board(spec: "MachineSpec") -> "Iterator[str]":
         # virtio 0.9 is this bus's default, which no vhost-user daemon speaks
         yield from ("-global", "virtio-mmio.force-legacy=false")
     mebibytes = spec.memory_bytes // MEBIBYTE
-    if spec.shares:
+    backend = _memory_backend(spec)
+    if backend:
         options.append("memory-backend=m0")
-        yield from ("-object", f"memory-backend-memfd,id=m0,size={mebibytes}M,share=on")
+        yield from ("-object", f"{backend},id=m0,size={mebibytes}M")
     yield from (
         "-machine",
         ",".join(options),
@@ -103,11 +112,22 @@ def _board(spec: "MachineSpec") -> "Iterator[str]":
     yield from ("-smp", str(spec.vcpus), "-m", f"{mebibytes}M")
 
 
+def _memory_backend(spec: "MachineSpec") -> str:
+    """Where the memory is, empty for QEMU's own."""
+    if spec.memory_file is None:
+        return "memory-backend-memfd,share=on" if spec.shares else ""
+    shared = "on" if spec.memory_file.shared else "off"
+    readonly = ",readonly=on,rom=off" if spec.memory_file.readonly else ""
+    return f"memory-backend-file,mem-path={_escaped(spec.memory_file.path)},share={shared}{readonly}"
+
+
 def _control(spec: "MachineSpec") -> "Iterator[str]":
     """The monitor, for whoever connects; the console, which is written only."""
     if spec.qmp_fd != NO_FD:
         yield from ("-chardev", f"socket,id=qmp,fd={spec.qmp_fd},server=on,wait=off")
         yield from ("-mon", "chardev=qmp,mode=control")
+    if spec.orders_fd != NO_FD:
+        yield from ("-chardev", f"socket,id=orders,fd={spec.orders_fd}", "-mon", "chardev=orders,mode=control")
     if spec.console_fd != NO_FD:
         yield from ("-add-fd", f"fd={spec.console_fd},set={_CONSOLE_SET}")
         yield from ("-chardev", f"file,id=console,path=/dev/fdset/{_CONSOLE_SET}", "-serial", "chardev:console")
@@ -142,7 +162,9 @@ def _share(index: int, share: "Share", bus: str) -> "Iterator[str]":
 def _network(network: "Network", bus: str) -> "Iterator[str]":
     if network.kind == NO_NETWORK:
         return
-    backends = {USER_NETWORK: "user,id=n0", TAP: f"tap,id=n0,fd={network.fd},vhost=off"}
+    forwards = "".join(f",hostfwd={protocol}::{port}-:{inner}" for protocol, port, inner in network.forwards)
+    user = f"user,id=n0,ipv6=off,net={GUEST_NETWORK}{forwards}"
+    backends = {USER_NETWORK: user, TAP: f"tap,id=n0,fd={network.fd},vhost=off"}
     mac = f",mac={network.mac}" if network.mac else ""
     rom = ",romfile=" if bus == "pci" else ""
     yield from ("-netdev", backends[network.kind], "-device", f"virtio-net-{bus},netdev=n0{mac}{rom}")

@@ -5,7 +5,7 @@ See QEMU's docs/interop/qmp-spec.rst. One client at a time is served; a second o
 
 import os
 import time
-from _socket import AF_UNIX, SOCK_CLOEXEC, SOCK_STREAM, socket
+from _socket import AF_UNIX, SCM_RIGHTS, SOCK_CLOEXEC, SOCK_STREAM, SOL_SOCKET, socket
 
 from boxwright.errors import GuestError, HostError
 
@@ -69,6 +69,9 @@ class Qmp:
         if arguments:
             request["arguments"] = dict(arguments)
         self._send(command, json.dumps(request).encode() + b"\n", end)
+        return self._answer(command, end)
+
+    def _answer(self, command: str, end: float) -> "Any":  # noqa: ANN401 - what QEMU's schema says of the command
         while True:
             answer = self._line(command, end)
             if "return" in answer:
@@ -76,6 +79,18 @@ class Qmp:
             if "error" in answer:
                 error = answer["error"] if isinstance(answer["error"], dict) else {}
                 raise QmpError(command, str(error.get("class", "")), str(error.get("desc", "no reason given")))
+
+    def give(self, name: str, fd: int) -> None:
+        """Give QEMU a descriptor under a name, for a later command. It stays ours too. Raises as `execute` does."""
+        import json
+        from array import array
+
+        request = json.dumps({"execute": "getfd", "arguments": {"fdname": name}}).encode() + b"\n"
+        try:
+            self._socket.sendmsg([request], [(SOL_SOCKET, SCM_RIGHTS, array("i", [fd]).tobytes())])
+        except OSError as error:
+            raise _lost("getfd", error) from error
+        self._answer("getfd", time.monotonic() + TIMEOUT_S)
 
     def _send(self, command: str, data: bytes, end: float) -> None:
         self._socket.settimeout(max(end - time.monotonic(), 0.001))

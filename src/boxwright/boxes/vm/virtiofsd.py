@@ -68,7 +68,9 @@ def options_in(text: str) -> tuple[str, ...]:
     """Which of the options that matter a help text names. Raises HostError where it is not that of a virtiofsd."""
     words = {word.strip(",.").partition("=")[0].partition("|")[0] for word in text.split()}
     if "--fd" not in words or not words & {"sandbox", "--shared-dir"}:
-        raise HostError("share the container's files", 0, cause="`virtiofsd` knows neither of the known options")
+        raise HostError(
+            "share the container's files", 0, cause="`virtiofsd --help` names neither `sandbox` nor `--shared-dir`"
+        )
     if "--shared-dir" not in words:
         return ("-o",)
     return tuple(name for name in _RUST if name in words)

@@ -16,8 +16,9 @@ from boxwright.runtime.containers import CREATED, CREATING, state_document
 from boxwright.runtime.create import Creation
 from boxwright.runtime.documents import filter_program
 from boxwright.runtime.following import Follower
+from boxwright.runtime.foreground import TIMED_OUT
 from boxwright.runtime.state_texts import around_pid
-from boxwright.runtime.vm.lost import lost
+from boxwright.runtime.vm.lost import lost, why_stopped
 from boxwright.runtime.vm.parts import Parts
 from boxwright.spec.jsontext import encode_json
 from boxwright.spec.tojson import to_json
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from typing import Self
 
     from boxwright.plan.cgroup_layout import CgroupPlacement, CgroupSite
+    from boxwright.plan.ops import Plan
     from boxwright.runtime.context import Runtime
     from boxwright.runtime.following import Outcome
     from boxwright.runtime.making import Making
@@ -61,6 +63,16 @@ class MachineCreation(Creation):
         self._root = RootSource(root)
         self._overlay_bytes = size_bytes
 
+    def check_end(self, status: int) -> None:
+        """Raise GuestError where the machine was lost, with what is known of it, and the status that it gave."""
+        if not self.container.exists() or status == TIMED_OUT:
+            return
+        why = why_stopped(self.container)
+        if why:
+            error = lost(self.container, GuestError(why))
+            error.exit_code = status
+            raise error
+
     def _begin(self, *, gate: bool) -> "MachineMaking":  # type: ignore[override]
         if self.preserve_fds:
             raise UnsupportedError("preserved descriptors", "vm", "a descriptor cannot be handed to another kernel")
@@ -86,6 +98,10 @@ class MachineCreation(Creation):
             self.preserve_fds = len(parts.fds)
             self.container.write_file(JAIL, encode_json(to_json(parts.jail)).encode())
             making = super()._begin(gate=False)
+        except BaseException:
+            parts.network.close()
+            parts.forget()
+            raise
         finally:
             parts.close()
         return MachineMaking(self, making, gate=gate)
@@ -95,6 +111,9 @@ class MachineCreation(Creation):
         assert self.parts is not None
         self.container.facts["isolation"] = "vm"
         self.container.facts["guestOverlay"] = self._overlay_bytes >= 0
+        self.container.facts["guestDevice"] = self.parts.device
+        if self.parts.branches is not None:
+            self.container.facts["guestBranches"] = self.parts.branches
         super().record(placement, self.parts.root_path)
         self.container.keep_config(self.asked)
 
@@ -106,11 +125,16 @@ class MachineCreation(Creation):
         """The circumstances of the container in its guest."""
         assert self.parts is not None
         state = around_pid(state_document(self.container, CREATING, 1))
-        overlay = self._overlay_bytes >= 0
         return Request(
             container_id=self.container.id,
             bundle=self.options.bundle,
-            root=guest_root(self.parts.guest_path, overlay=overlay, size_bytes=max(0, self._overlay_bytes)),
+            root=guest_root(
+                self.parts.guest_path,
+                overlay=self._overlay_bytes >= 0,
+                size_bytes=max(0, self._overlay_bytes),
+                device=self.parts.device,
+                branches=self.parts.branches,
+            ),
             placement=placement,
             site=guest_site(),
             state=state,
@@ -136,6 +160,8 @@ class MachineMaking:
         self._talk: Iterator[Client] = iter(())
         self._outcome: Outcome | None = None
         self._deadline_s = monotonic() + BOOT_S
+        assert creation.parts is not None
+        self._network = creation.parts.network
 
     def fileno(self) -> int:
         """Readable when `step` would not block for long."""
@@ -160,10 +186,13 @@ class MachineMaking:
         return self._outcome if self._waited is None else None
 
     def _step_jail(self, making: "Making") -> None:
+        assert self._creation.parts is not None
+        self._creation.parts.fill()
         self._outcome = making.step()
         if self._outcome is not None:
             making.__exit__(None)
             self._making = None
+            self._network.begin(self._outcome.pid)
             self._talk = self._fill()
             self._waited = next(self._talk)
 
@@ -190,7 +219,11 @@ class MachineMaking:
         _seed(client)
         yield client
         _check_seed(client)
-        yield from self._mount()
+        assert creation.parts is not None
+        for plan in (creation.parts.mounting, self._network.plan()):
+            if plan is not None:
+                yield from self._perform(plan)
+        self._network.finish()
         follower, helper = self._start(client)
         outcome = None
         while outcome is None:
@@ -200,16 +233,13 @@ class MachineMaking:
         if self._gate:
             creation.container.write_file("gate", b"")
 
-    def _mount(self) -> "Iterator[Client]":
-        """Mount what is shared with the guest."""
+    def _perform(self, plan: "Plan") -> "Iterator[Client]":
+        """Do in the guest what the container needs to be there."""
         creation = self._creation
-        assert creation.parts is not None
-        if creation.parts.mounting is None:
-            return
         client = self._connect()
         yield client
         client.greet(ANSWER_S)
-        helper = RemoteHelper(client, creation.parts.mounting, 0)
+        helper = RemoteHelper(client, plan, 0)
         follower = Follower(creation.runtime, helper, creation.asked)
         while follower.step(gate=False) is None:
             yield client
@@ -236,10 +266,13 @@ class MachineMaking:
         return self
 
     def __exit__(self, kind: "type[BaseException] | None", *exc: object) -> None:
+        if self._creation.parts is not None:
+            self._creation.parts.forget()
         for client in self._clients:
             client.close()
         if self._making is not None:
             self._making.__exit__(kind, *exc)
+        self._network.close()
 
 
 def _seed(client: Client) -> None:

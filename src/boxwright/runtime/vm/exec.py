@@ -20,7 +20,7 @@ from boxwright.runtime.vm.create import JAIL
 from boxwright.runtime.vm.inside import refuse_paused
 from boxwright.runtime.vm.lost import lost
 from boxwright.spec.decode import decode
-from boxwright.spec.types import Capabilities, Process
+from boxwright.spec.types import Capabilities, Process, User
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -101,9 +101,11 @@ class MachineJoining:
     def _begin_proxy(self) -> "Joining":
         """The proxy takes the connection over."""
         further = (self.client.fileno(), *((self._status,) if self._status >= 0 else ()))
-        options = self._options.replace(process=_proxy(self._options.process, len(further)), preserve_fds=len(further))
+        jailed = jail_of(self._container)
+        process = _proxy(self._options.process, jailed, len(further))
+        options = self._options.replace(process=process, preserve_fds=len(further))
         stdio = (*(self._stdio or (0, 1, 2)), *further)
-        return join(self._container, options, stdio, jail_of(self._container), jail_filter(self._container))
+        return join(self._container, options, stdio, jailed, jail_filter(self._container))
 
     def __enter__(self) -> "Self":
         return self
@@ -135,11 +137,16 @@ def jail_filter(container: "Container") -> bytes:
     return default_program(jail.CAPABILITIES, container.runtime.cache)
 
 
-def _proxy(process: Process, descriptors: int) -> Process:
-    """The process in the jail that stands for one of the guest, with so many descriptors of its own."""
+def _proxy(process: Process, jailed: "Config", descriptors: int) -> Process:
+    """The process in the jail that stands for one of the guest, with so many descriptors of its own; as who the keeper
+    of the machine is.
+    """
+    words = jailed.process.args if jailed.process else ()
+    own_id = int(words[2]) if words[1:2] == ("--as",) else 0
     return Process(
         cwd="/",
         args=(jail.HELPER, "--proxy", *map(str, range(CONNECTION, CONNECTION + descriptors))),
+        user=User(own_id, own_id),
         terminal=process.terminal,
         console_size=process.console_size,
         capabilities=Capabilities(bounding=()),

@@ -1,0 +1,117 @@
+"""The network of a machine on the host: what is found or made before it starts, and taken away after it."""
+
+import os
+
+from boxwright.boxes.vm import network
+from boxwright.boxes.vm.machine import NO_NETWORK, TAP, USER_NETWORK, Network
+from boxwright.errors import HostError
+from boxwright.plan.namespaces import find
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from boxwright.boxes.vm.network import Interface
+    from boxwright.plan.ops import Plan
+    from boxwright.runtime.containers import Container
+    from boxwright.runtime.vm.uplink import Uplink
+    from boxwright.spec.types import Config, Namespace
+
+FACT = "network"
+
+
+class MachineNetwork:
+    """The network of one machine that is being made. `close` what was not handed on."""
+
+    def __init__(self, config: "Config", container: "Container") -> None:
+        """Find out what it is to be. Raises ConfigError, HostError and UnsupportedError before anything is made."""
+        self._container = container
+        self._fd = -1
+        self._interface: Interface | None = None
+        self.uplink: Uplink | None = None
+        self._published = network.published(config)
+        self._kind = network.network_kind(config)
+        if self._kind == TAP:
+            namespace = find(config.linux, "network")
+            assert namespace is not None
+            self._connect(namespace)
+        elif self._kind == USER_NETWORK:
+            from boxwright.runtime.vm import uplink
+
+            self._interface = network.user_interface()
+            self.uplink = uplink.Uplink(container, self._published)
+
+    def begin(self, pid: int) -> None:
+        """Connect the network namespace of the jail, whose init is `pid`. Raises HostError."""
+        if self.uplink is not None:
+            self.uplink.start(pid)
+
+    def finish(self) -> None:
+        """Wait until the machine is connected. Raises HostError."""
+        if self.uplink is not None:
+            self.uplink.wait()
+
+    def close(self) -> None:
+        """Give up what is ours still."""
+        if self.uplink is not None:
+            self.uplink.close()
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+
+    def device(self, give: "Callable[[int], int]") -> Network:
+        """The machine's device; `give` hands a descriptor to the hypervisor and tells its number there."""
+        if self._interface is None:
+            return Network()
+        if self._kind == TAP:
+            fd, self._fd = self._fd, -1
+            return Network(TAP, give(fd), self._interface.mac)
+        assert self.uplink is not None
+        give(self.uplink.held())
+        return Network(USER_NETWORK, mac=self._interface.mac, forwards=network.forwards(self._published))
+
+    def plan(self) -> "Plan | None":
+        """What is to be done in the guest; None where there is no device."""
+        return network.guest_plan(self._interface) if self._interface else None
+
+    def _connect(self, namespace: "Namespace") -> None:
+        from boxwright.host.wiring import Namespace as Joined
+
+        joined = Joined(str(namespace.path), namespace.at("path"))
+        try:
+            wire = joined.look()
+            if wire is None:
+                self._kind = NO_NETWORK
+                return
+            self._fd = joined.connect(wire)
+            # from now on there is something to take away
+            fact = {"path": joined.path, "identity": list(joined.identity), "interface": wire.interface}
+            self._container.facts[FACT] = fact
+        finally:
+            joined.close()
+        values = (wire.interface, wire.mac, wire.mtu, wire.addresses, wire.routes, wire.neighbours)
+        self._interface = network.Interface(*values, pointer=namespace.at("path"))
+
+
+def release(container: "Container") -> None:
+    """Take away what was made on the host for the network of a container that has ended."""
+    fact = container.facts.get(FACT)
+    if not fact:
+        return
+    if "uplink" in fact:
+        from boxwright.host.processes import kill_and_wait, reap
+
+        kill_and_wait(fact["uplink"], fact["started"])
+        reap(fact["uplink"])  # it may have ended by itself, with the hypervisor
+        return
+    from boxwright.host.wiring import Namespace as Joined
+
+    try:
+        joined = Joined(fact["path"], "")
+    except HostError:
+        return  # the namespace went, and the interface with it
+    try:
+        if list(joined.identity) == fact["identity"]:
+            joined.disconnect(fact["interface"])
+    finally:
+        joined.close()
