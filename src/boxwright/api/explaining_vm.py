@@ -24,7 +24,6 @@ from boxwright.plan.request import Request
 from boxwright.plan.walls import Fact, walls_of_machine
 from boxwright.runtime.documents import root_path
 from boxwright.runtime.vm.parts import (
-    DEVICE,
     FIRST_FD,
     INITRD,
     KERNEL,
