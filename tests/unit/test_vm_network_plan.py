@@ -2,9 +2,10 @@
 
 import pytest
 
+from boxwright.api import recipe
 from boxwright.api.arguments import options_for
 from boxwright.api.options import BoxOptions
-from boxwright.api.recipe import annotations
+from boxwright.api.recipe import Recipe, annotations
 from boxwright.boxes.vm import network
 from boxwright.boxes.vm.jail import Jail, jail_config
 from boxwright.boxes.vm.machine import NO_NETWORK, TAP, USER_NETWORK, MachineSpec, Network
@@ -145,3 +146,29 @@ def test_user_mode_leads_everywhere_by_the_gateway():
 def test_addresses_are_shown_as_people_write_them():
     assert network.shown(b"\x0a\0\2\x0f") == "10.0.2.15"
     assert network.shown(bytes.fromhex("fd00" + "00" * 12 + "0002")) == "fd00:0:0:0:0:0:0:2"
+
+
+# --- where names are looked up ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "isolation", "shown"),
+    [
+        ("nameserver 127.0.0.53\n", "vm", True),
+        ("options edns0\nnameserver 127.0.0.53\nnameserver ::1\n", "vm", True),
+        ("nameserver 127.0.0.53\nnameserver 192.0.2.1\n", "vm", False),
+        ("search example.org\n", "vm", False),
+        ("nameserver 127.0.0.53\n", "linux", False),
+    ],
+)
+def test_a_guest_is_shown_a_resolver_that_it_can_reach(tmp_path, monkeypatch, text, isolation, shown):
+    (tmp_path / "stub").write_text(text)
+    (tmp_path / "resolv.conf").symlink_to("stub")
+    (tmp_path / "upstream").write_text("nameserver 192.0.2.53\n")
+    monkeypatch.setattr(recipe, "RESOLVER", str(tmp_path / "resolv.conf"))
+    monkeypatch.setattr(recipe, "RESOLVER_UPSTREAM", str(tmp_path / "upstream"))
+    document = Recipe(BoxOptions(("true",), isolation=isolation, network="host"), privileged=True).document()
+    found = [mount["source"] for mount in document["mounts"] if mount["destination"] == str(tmp_path / "stub")]
+    assert found == ([str(tmp_path / "upstream")] if shown else [])
+    without = Recipe(BoxOptions(("true",), isolation=isolation), privileged=True).document()
+    assert not [mount for mount in without["mounts"] if mount["destination"] == str(tmp_path / "stub")]

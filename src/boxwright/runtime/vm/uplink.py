@@ -9,7 +9,7 @@ import select
 from _socket import AF_UNIX, SOCK_CLOEXEC, SOCK_STREAM, socket
 from time import monotonic, sleep
 
-from boxwright.boxes.vm.network import FIRST_FORWARD, JAIL_ADDRESS, JAIL_NETWORK, UPLINK, UPLINK_PLACES, USER_MTU
+from boxwright.boxes.vm.network import FIRST_FORWARD, JAIL_ADDRESS, JAIL_NETWORK, UPLINK, UPLINK_PLACES
 from boxwright.errors import HostError
 from boxwright.host.processes import start_time
 from boxwright.host.spawn import Helper
@@ -28,6 +28,7 @@ LOG = "slirp4netns.log"
 _API = "slirp4netns"
 _EXIT_FD, _READY_FD, _DIRECTORY_FD = 3, 4, 5
 _READY_S = 10.0
+_MTU = 65520  # of a network without wires: the larger, the fewer packets to handle
 _ANSWER_BYTES = 4096
 _OPEN = "is /dev/net/tun there, and may you open it?"
 _HINT = "install `slirp4netns`, or give the container a network namespace"
@@ -133,7 +134,7 @@ class Uplink:
 
 def _plan(pid: int, *, api: bool) -> "Plan":
     """Execute it in a session of its own."""
-    argv = [UPLINK, "--configure", f"--mtu={USER_MTU}", f"--cidr={JAIL_NETWORK}", "--disable-host-loopback"]
+    argv = [UPLINK, "--configure", f"--mtu={_MTU}", f"--cidr={JAIL_NETWORK}", "--disable-host-loopback"]
     argv += ["--disable-dns", "--enable-sandbox", "--enable-seccomp"]
     argv += [f"--exit-fd={_EXIT_FD}", f"--ready-fd={_READY_FD}"]
     argv += [f"--api-socket=/proc/self/fd/{_DIRECTORY_FD}/{_API}"] if api else []
