@@ -10,8 +10,8 @@ from boxwright.boxes.vm.guest import guest_config, guest_facts, guest_root, gues
 from boxwright.boxes.vm.hypervisor import Qemu
 from boxwright.boxes.vm.images import DEVICE, image_name
 from boxwright.boxes.vm.kernels import find_kernel
-from boxwright.boxes.vm.machine import NO_NETWORK, TAP, Disk, MachineSpec, Share
-from boxwright.boxes.vm.network import network_kind
+from boxwright.boxes.vm.machine import NO_NETWORK, TAP, USER_NETWORK, Disk, MachineSpec, Network, Share
+from boxwright.boxes.vm.network import USER_MAC, guest_plan, network_kind, user_interface
 from boxwright.boxes.vm.parameters import wanted_of
 from boxwright.boxes.vm.shares import JAIL, TAG, make_shares, refuse_kinds, sources
 from boxwright.boxes.vm.virtiofsd import CAPABILITIES, command, find_virtiofsd
@@ -87,7 +87,11 @@ def explain_machine(
     )
     plan = compile_create(guest, facts, request)
     found = explain(plan, guest, facts)
-    stages = (*machine.stages(container_id, runtime), *_sharing(shares), *stages_of(plan, "in the guest", "in the box"))
+    stages = (
+        *machine.stages(container_id, runtime),
+        *_reaching(config, shares),
+        *stages_of(plan, "in the guest", "in the box"),
+    )
     return found.replace(
         user=found.user.replace(", which is root on the host too", " of the guest"),
         root=root,
@@ -96,13 +100,12 @@ def explain_machine(
     )
 
 
-def _sharing(shares: "Shares") -> tuple[Stage, ...]:
+def _reaching(config: "Config", shares: "Shares") -> tuple[Stage, ...]:
     """The guest's first steps."""
-    if shares.mounting is None:
-        return ()
-    return tuple(
-        stage.replace(title="in the guest: reach the files that are shared") for stage in stages_of(shares.mounting)
-    )
+    plans = [] if shares.mounting is None else [("in the guest: reach the files that are shared", shares.mounting)]
+    if network_kind(config) == USER_NETWORK:
+        plans.append(("in the guest: its network", guest_plan(user_interface())))
+    return tuple(stage.replace(title=title) for title, plan in plans for stage in stages_of(plan))
 
 
 def _network(config: "Config") -> Fact:
@@ -187,6 +190,7 @@ class _Machine:
             tsc_khz=host_tsc_khz(self._cache),
             parameters=self._wanted.kernel_parameters,
             shares=share,
+            network=Network(USER_NETWORK, mac=USER_MAC) if network_kind(self._config) == USER_NETWORK else Network(),
             disks=(Disk(FIRST_FD + 2, readonly=True),) if self._image else (),
         )
 
