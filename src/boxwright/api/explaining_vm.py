@@ -10,7 +10,8 @@ from boxwright.boxes.vm.guest import guest_config, guest_facts, guest_root, gues
 from boxwright.boxes.vm.hypervisor import Qemu
 from boxwright.boxes.vm.images import DEVICE, image_name
 from boxwright.boxes.vm.kernels import find_kernel
-from boxwright.boxes.vm.machine import Disk, MachineSpec, Share
+from boxwright.boxes.vm.machine import NO_NETWORK, TAP, USER_NETWORK, Disk, MachineSpec, Network, Share
+from boxwright.boxes.vm.network import USER_MAC, guest_plan, network_kind, user_interface
 from boxwright.boxes.vm.parameters import wanted_of
 from boxwright.boxes.vm.shares import JAIL, TAG, make_shares, refuse_kinds, sources
 from boxwright.boxes.vm.virtiofsd import CAPABILITIES, command, find_virtiofsd
@@ -19,6 +20,7 @@ from boxwright.host.spawn import helper_path
 from boxwright.plan.cgroups import place
 from boxwright.plan.compile import compile_create
 from boxwright.plan.explain import Stage, explain, stages_of
+from boxwright.plan.namespaces import find
 from boxwright.plan.process import capability_mask
 from boxwright.plan.request import Request
 from boxwright.plan.walls import Fact, walls_of_machine
@@ -85,22 +87,36 @@ def explain_machine(
     )
     plan = compile_create(guest, facts, request)
     found = explain(plan, guest, facts)
-    stages = (*machine.stages(container_id, runtime), *_sharing(shares), *stages_of(plan, "in the guest", "in the box"))
+    stages = (
+        *machine.stages(container_id, runtime),
+        *_reaching(config, shares),
+        *stages_of(plan, "in the guest", "in the box"),
+    )
     return found.replace(
         user=found.user.replace(", which is root on the host too", " of the guest"),
         root=root,
-        walls=walls_of_machine(plan, config, tuple(machine.facts())),
+        walls=walls_of_machine(plan, config, tuple(machine.facts()), (_network(config),)),
         stages=stages,
     )
 
 
-def _sharing(shares: "Shares") -> tuple[Stage, ...]:
+def _reaching(config: "Config", shares: "Shares") -> tuple[Stage, ...]:
     """The guest's first steps."""
-    if shares.mounting is None:
-        return ()
-    return tuple(
-        stage.replace(title="in the guest: reach the files that are shared") for stage in stages_of(shares.mounting)
-    )
+    plans = [] if shares.mounting is None else [("in the guest: reach the files that are shared", shares.mounting)]
+    if network_kind(config) == USER_NETWORK:
+        plans.append(("in the guest: its network", guest_plan(user_interface())))
+    return tuple(stage.replace(title=title) for title, plan in plans for stage in stages_of(plan))
+
+
+def _network(config: "Config") -> Fact:
+    """What network the container has, and by whom it is connected."""
+    kind = network_kind(config)
+    namespace = find(config.linux, "network")
+    if namespace is None:
+        return Fact("network", "a device of the machine; what it sends goes out as from the host")
+    if kind == TAP:
+        return Fact("network", f"a device of the machine, in place of that of {namespace.path}", namespace.pointer)
+    return Fact("network", "none: the machine has a loopback interface alone", namespace.pointer)
 
 
 class _Machine:
@@ -130,11 +146,16 @@ class _Machine:
         yield Fact("jail", f"namespaces, control groups and a filter of the host's kernel; its uids {', '.join(spans)}")
         yield Fact("jail", f"the hypervisor is uid {ids.spare} there, without capabilities")
         if self._image:
+            boots = "if one of its kind was saved before, it goes on from there in place of booting"
+            yield Fact("boot", boots) if self._is_template() else Fact("boot", "the kernel is booted")
             yield Fact("root", "an image of it, made once and kept: a disk of the machine that cannot be written to")
         if self._shares.mounting is not None:
             yield Fact("shared", "files, by virtiofsd in the jail: it sees nothing but what is listed below")
         yield Fact("shared", "time of CPUs, disks behind the files, and the network if one is given")
         yield Fact("not shared", "the host's kernel: its system calls, processes, memory, devices, /proc and /sys")
+
+    def _is_template(self) -> bool:
+        return self._shares.mounting is None and network_kind(self._config) == NO_NETWORK
 
     def _pointer(self, name: str) -> str:
         hardware = self._config.vm.hw_config if self._config.vm else None
@@ -169,6 +190,7 @@ class _Machine:
             tsc_khz=host_tsc_khz(self._cache),
             parameters=self._wanted.kernel_parameters,
             shares=share,
+            network=Network(USER_NETWORK, mac=USER_MAC) if network_kind(self._config) == USER_NETWORK else Network(),
             disks=(Disk(FIRST_FD + 2, readonly=True),) if self._image else (),
         )
 
