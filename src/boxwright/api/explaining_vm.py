@@ -3,6 +3,7 @@
 import os
 
 from boxwright.api.explaining import filter_of, jail_plan
+from boxwright.boxes.require import PUBLISH_ANNOTATION
 from boxwright.boxes.vm import jail
 from boxwright.boxes.vm.accel import host_tsc_khz
 from boxwright.boxes.vm.cache import Cache
@@ -10,8 +11,8 @@ from boxwright.boxes.vm.guest import guest_config, guest_facts, guest_root, gues
 from boxwright.boxes.vm.hypervisor import Qemu
 from boxwright.boxes.vm.images import DEVICE, image_name
 from boxwright.boxes.vm.kernels import find_kernel
-from boxwright.boxes.vm.machine import NO_NETWORK, TAP, USER_NETWORK, Disk, MachineSpec, Network, Share
-from boxwright.boxes.vm.network import USER_MAC, guest_plan, network_kind, user_interface
+from boxwright.boxes.vm.machine import NO_NETWORK, TAP, Disk, MachineSpec, Network, Share
+from boxwright.boxes.vm.network import forwards, guest_plan, network_kind, published
 from boxwright.boxes.vm.parameters import wanted_of
 from boxwright.boxes.vm.shares import JAIL, TAG, make_shares, refuse_kinds, sources
 from boxwright.boxes.vm.virtiofsd import CAPABILITIES, command, find_virtiofsd
@@ -20,11 +21,11 @@ from boxwright.host.spawn import helper_path
 from boxwright.plan.cgroups import place
 from boxwright.plan.compile import compile_create
 from boxwright.plan.explain import Stage, explain, stages_of
-from boxwright.plan.namespaces import find
 from boxwright.plan.process import capability_mask
 from boxwright.plan.request import Request
 from boxwright.plan.walls import Fact, walls_of_machine
 from boxwright.runtime.documents import root_path
+from boxwright.runtime.vm.network import looked_at
 from boxwright.runtime.vm.parts import (
     FIRST_FD,
     INITRD,
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
     from boxwright.boxes.vm.ids import JailIds
     from boxwright.boxes.vm.shares import Shares
     from boxwright.plan.explain import Explanation
+    from boxwright.plan.ops import Plan
     from boxwright.runtime.context import Runtime
     from boxwright.spec.types import Config
 
@@ -87,36 +89,22 @@ def explain_machine(
     )
     plan = compile_create(guest, facts, request)
     found = explain(plan, guest, facts)
-    stages = (
-        *machine.stages(container_id, runtime),
-        *_reaching(config, shares),
-        *stages_of(plan, "in the guest", "in the box"),
+    prepared = (
+        *_prepared(shares.mounting, "reach the files that are shared"),
+        *_prepared(machine.network_plan(), "set up the network"),
     )
+    stages = (*machine.stages(container_id, runtime), *prepared, *stages_of(plan, "in the guest", "in the box"))
     return found.replace(
         user=found.user.replace(", which is root on the host too", " of the guest"),
         root=root,
-        walls=walls_of_machine(plan, config, tuple(machine.facts()), (_network(config),)),
+        walls=walls_of_machine(plan, config, tuple(machine.facts())),
         stages=stages,
     )
 
 
-def _reaching(config: "Config", shares: "Shares") -> tuple[Stage, ...]:
+def _prepared(plan: "Plan | None", what: str) -> tuple[Stage, ...]:
     """The guest's first steps."""
-    plans = [] if shares.mounting is None else [("in the guest: reach the files that are shared", shares.mounting)]
-    if network_kind(config) == USER_NETWORK:
-        plans.append(("in the guest: its network", guest_plan(user_interface())))
-    return tuple(stage.replace(title=title) for title, plan in plans for stage in stages_of(plan))
-
-
-def _network(config: "Config") -> Fact:
-    """What network the container has, and by whom it is connected."""
-    kind = network_kind(config)
-    namespace = find(config.linux, "network")
-    if namespace is None:
-        return Fact("network", "a device of the machine; what it sends goes out as from the host")
-    if kind == TAP:
-        return Fact("network", f"a device of the machine, in place of that of {namespace.path}", namespace.pointer)
-    return Fact("network", "none: the machine has a loopback interface alone", namespace.pointer)
+    return tuple(stage.replace(title=f"in the guest: {what}") for stage in stages_of(plan)) if plan else ()
 
 
 class _Machine:
@@ -128,6 +116,7 @@ class _Machine:
         self._shares = shares
         self._ids = ids
         self._cache = Cache()
+        self._interface = looked_at(config)
         self._wanted = wanted_of(config.vm)
         self._kernel = find_kernel(self._wanted.kernel, self._wanted.kernel_pointer)
         self._hypervisor = Qemu(self._wanted.hypervisor, self._cache, "/vm/hypervisor/path")
@@ -152,10 +141,34 @@ class _Machine:
         if self._shares.mounting is not None:
             yield Fact("shared", "files, by virtiofsd in the jail: it sees nothing but what is listed below")
         yield Fact("shared", "time of CPUs, disks behind the files, and the network if one is given")
+        yield from self._network_facts()
         yield Fact("not shared", "the host's kernel: its system calls, processes, memory, devices, /proc and /sys")
 
     def _is_template(self) -> bool:
         return self._shares.mounting is None and network_kind(self._config) == NO_NETWORK
+
+    def _network_facts(self) -> "Iterator[Fact]":
+        interface = self._interface
+        if interface is None:
+            yield Fact("network", "no device: a loopback interface alone")
+        elif network_kind(self._config) == TAP:
+            what = f"`{interface.name}` is that of the namespace, by a tap there; the jail sees neither"
+            yield Fact("network", what, interface.pointer)
+        else:
+            yield Fact("network", f"`{interface.name}` leads to the host's by slirp4netns, but not to its 127.0.0.0/8")
+        for one in published(self._config):
+            text = f"{one.address}:{one.host_port}/{one.protocol} of the host leads to port {one.port}"
+            yield Fact("network", text, f"/annotations/{PUBLISH_ANNOTATION}")
+
+    def network_plan(self) -> "Plan | None":
+        """What is done in the guest for its device."""
+        return guest_plan(self._interface) if self._interface else None
+
+    def _network(self) -> Network:
+        if self._interface is None:
+            return Network()
+        wanted = forwards(published(self._config))
+        return Network(network_kind(self._config), FIRST_FD + 3, self._interface.mac, wanted)
 
     def _pointer(self, name: str) -> str:
         hardware = self._config.vm.hw_config if self._config.vm else None
@@ -190,7 +203,7 @@ class _Machine:
             tsc_khz=host_tsc_khz(self._cache),
             parameters=self._wanted.kernel_parameters,
             shares=share,
-            network=Network(USER_NETWORK, mac=USER_MAC) if network_kind(self._config) == USER_NETWORK else Network(),
+            network=self._network(),
             disks=(Disk(FIRST_FD + 2, readonly=True),) if self._image else (),
         )
 

@@ -106,15 +106,16 @@ def walls_of(plan: "Plan", config: "Config") -> Walls:
     )
 
 
-def walls_of_machine(plan: "Plan", config: "Config", machine: tuple[Fact, ...], network: tuple[Fact, ...]) -> Walls:
-    """The walls of a container on a kernel of its own, whose plan is performed there, with that `network`."""
+def walls_of_machine(plan: "Plan", config: "Config", machine: tuple[Fact, ...]) -> Walls:
+    """The walls of a container on a kernel of its own, whose plan is performed there."""
     walls = walls_of(plan, config)
     namespaces = tuple(
         row if row.state == OWN or (row.type == "network" and row.state == JOINED) else _of_machine(row)
         for row in walls.namespaces
     )
     concerns = (*_privilege_concerns(config), *_mount_concerns(walls.mounts))
-    return walls.replace(namespaces=namespaces, machine=machine, network=network, concerns=concerns)
+    # where the network leads is a fact of the machine
+    return walls.replace(namespaces=namespaces, machine=machine, concerns=concerns, network=())
 
 
 def _of_machine(row: NamespaceRow) -> NamespaceRow:
