@@ -20,7 +20,7 @@ def config(**sections: object) -> Config:
 
 
 def jail(**changes: object) -> Jail:
-    return Jail(("6",), "/usr/lib/boxwright-helper", (IDS, IDS), 512 * MIB).replace(**changes)
+    return Jail(("6",), "/usr/lib/boxwright-helper", (IDS, IDS), 65537, 512 * MIB).replace(**changes)
 
 
 @pytest.mark.parametrize(
