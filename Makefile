@@ -107,7 +107,7 @@ test-guest: test-prepare
 
 .PHONY: bench
 bench: venv helper
-	@tools/install-packages run test
+	@tools/install-packages run test vm
 	@$(BIN)/python -m benchmarks
 
 # ── writing ─────────────────────────────────────────────────────────────────────────────────────────────────────────
