@@ -42,6 +42,7 @@ $(BIN)/boxwright: $(VENV)/.done tools/make-launcher tools/base-python tools/froz
 	@$(MAKE) --no-print-directory launcher
 	@site=$$($(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))') && \
 		"$$(tools/base-python)" tools/make-launcher --freeze $(LAUNCHER) $(BIN)/boxwright-unfrozen $@ src "$$site"
+	@ln -sf boxwright $(BIN)/boxwright-vm
 
 # Without it the command starts slower, and nothing else changes.
 .PHONY: launcher
@@ -73,6 +74,7 @@ install: helper launcher
 		"$$base" -m compileall -q -s '$(DESTDIR)' '$(DESTDIR)$(LIBDIR)' && \
 		"$$base" tools/make-launcher $(FREEZE) '$(DESTDIR)$(PREFIX)/bin/boxwright' '$(LIBDIR)' \
 			$$("$$base" -c 'import site; print(*site.getsitepackages())')
+	ln -sf boxwright '$(DESTDIR)$(PREFIX)/bin/boxwright-vm'
 
 # ── testing ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 

@@ -181,8 +181,24 @@ static void take_data(struct agent *me, struct channel *channel, const struct fr
     feed(me, channel);
 }
 
-static void take_eof(struct agent *me, struct channel *channel)
+/* Nobody reads what the program writes: it is told so as by any pipe or terminal whose other end is closed. */
+static void end_output(struct agent *me, struct channel *channel, enum stream stream)
 {
+    if (channel->terminal >= 0) {
+        (void)sys(close, channel->terminal);
+        channel->terminal = -1;
+        close_stream(channel, STREAM_IN);
+    }
+    end_stream(me, channel, stream);
+}
+
+static void take_eof(struct agent *me, struct channel *channel, enum stream stream)
+{
+    if (stream != STREAM_IN) {
+        if (channel->streams[stream] >= 0)
+            end_output(me, channel, stream);
+        return;
+    }
     channel->ended[STREAM_IN] = true;
     if (channel->streams[STREAM_IN] >= 0)
         feed(me, channel);
@@ -268,6 +284,8 @@ static void take_reports(struct agent *me, struct channel *channel)
     while (channel->report >= 0) {
         int fd;
         long got = receive_report(channel->report, outgoing + FRAME_HEADER_BYTES, &fd);
+        if (got == -ECONNRESET)
+            continue; /* an answer was not read; what was sent comes after that */
         if (got == -EAGAIN || got == -EINTR)
             return;
         if (got > 0) {
@@ -316,13 +334,13 @@ static void reap(struct agent *me)
         note_end(me, pid, status, &usage);
 }
 
+/* Not before the reports have ended: who follows these may be another than who waits for the end. */
 static const struct ending *ending_of(const struct channel *channel)
 {
-    if (!channel->outer)
+    if (!channel->outer || !channel->reported)
         return NULL;
-    if (channel->shared->init)
-        return channel->init_end.known ? &channel->init_end : NULL;
-    return channel->outer_end.known && channel->reported ? &channel->outer_end : NULL;
+    const struct ending *ending = channel->shared->init ? &channel->init_end : &channel->outer_end;
+    return ending->known ? ending : NULL;
 }
 
 static void send_exit(struct agent *me, const struct channel *channel, const struct ending *ending)
@@ -332,6 +350,9 @@ static void send_exit(struct agent *me, const struct channel *channel, const str
     memcpy(payload + 4, &ending->user_us, 8);
     memcpy(payload + 12, &ending->system_us, 8);
     memcpy(payload + 20, &ending->resident_bytes, 8);
+    uint64_t oom_kills = count_oom_kills(), peak_bytes = memory_peak_bytes();
+    memcpy(payload + 28, &oom_kills, 8);
+    memcpy(payload + 36, &peak_bytes, 8);
     send_frame(me, channel->number, FRAME_EXIT, 0, payload, sizeof payload);
 }
 
@@ -355,7 +376,6 @@ static void settle(struct agent *me, struct channel **place)
     struct channel *channel = *place;
     const struct ending *ending = channel->exited || channel->closing ? NULL : ending_of(channel);
     if (ending) {
-        take_reports(me, channel); /* what it said last comes before its end */
         channel->exited = true;
         send_exit(me, channel, ending);
         if (channel == me->init)
@@ -459,7 +479,7 @@ static void handle_in_channel(struct agent *me, const struct frame *frame)
     if (frame->type == FRAME_DATA)
         take_data(me, channel, frame);
     else if (frame->type == FRAME_EOF)
-        take_eof(me, channel);
+        take_eof(me, channel, (enum stream)frame->stream);
     else if (frame->type == FRAME_CREDIT)
         take_credit(me, channel, frame);
     else if (frame->type == FRAME_WINSIZE)

@@ -71,6 +71,11 @@ void channel_free(struct channel *channel);
 /* --- requests about files and the system (agent_files.c) --- */
 
 void answer_read(struct agent *me, const struct frame *frame);
+
+/* What the container has taken, by its control group; 0 where that does not count it. */
+uint64_t count_oom_kills(void);
+uint64_t memory_peak_bytes(void);
+
 int seed(const struct frame *frame);
 int signal_group(int number);
 

@@ -86,6 +86,41 @@ void answer_read(struct agent *me, const struct frame *frame)
     send_done(me, number, got < 0 ? (int)-got : 0);
 }
 
+/* --- what the container has taken --- */
+
+static void read_group_file(const char *path, char *text, size_t size)
+{
+    _cleanup_close_ int fd = sys_openat(AT_FDCWD, path, O_RDONLY);
+    long got = fd < 0 ? 0 : sys(read, fd, text, size - 1);
+    text[got > 0 ? got : 0] = 0;
+}
+
+static uint64_t parse_number(const char *text)
+{
+    uint64_t number = 0;
+    for (; *text >= '0' && *text <= '9'; text++)
+        number = number * 10 + (uint64_t)(*text - '0');
+    return number;
+}
+
+uint64_t count_oom_kills(void)
+{
+    static const char key[] = "oom_kill ";
+    char text[TEXT_FILE_BYTES];
+    read_group_file(GROUP "/memory.events", text, sizeof text);
+    for (const char *line = text; *line; line += strcspn(line, "\n"), line += *line != 0)
+        if (strncmp(line, key, sizeof key - 1) == 0)
+            return parse_number(line + sizeof key - 1);
+    return 0;
+}
+
+uint64_t memory_peak_bytes(void)
+{
+    char text[TEXT_FILE_BYTES];
+    read_group_file(GROUP "/memory.peak", text, sizeof text);
+    return parse_number(text);
+}
+
 /* --- SEED --- */
 
 int seed(const struct frame *frame)
@@ -116,7 +151,7 @@ static int signal_processes(int group, int number)
 {
     char text[TEXT_FILE_BYTES];
     _cleanup_close_ int list = sys_openat(group, "cgroup.procs", O_RDONLY);
-    long got = list, rc = 0;
+    long got, rc = 0;
     pid_t pid = 0;
     if (list < 0)
         return list;

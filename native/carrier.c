@@ -149,7 +149,7 @@ static void run_timer(struct carrier *me, bool runs)
     me->timer_runs = runs;
 }
 
-/* What nobody reads is thrown away, as a pipe without a reader does; the guest's program goes on. */
+/* What nobody reads any more is thrown away, and the program that writes it is told. */
 static void write_piece(struct carrier *me, enum stream stream)
 {
     size_t length;
@@ -161,9 +161,17 @@ static void write_piece(struct carrier *me, enum stream stream)
         written = sys(write, stream, bytes, length < AT_ONCE_BYTES ? length : AT_ONCE_BYTES);
     if (written == -EAGAIN || written == -EINTR)
         return;
-    size_t gone = written > 0 ? (size_t)written : length;
-    ring_drop(&me->output[stream], gone);
-    me->owed[stream] += (uint32_t)gone;
+    me->broken[stream] = written <= 0;
+    if (written <= 0)
+        written = me->output[stream].used;
+    ring_drop(&me->output[stream], (size_t)written);
+    me->owed[stream] += (uint32_t)written;
+}
+
+static void tell_broken(struct carrier *me, enum stream stream)
+{
+    if (me->broken[stream] && !me->told[stream])
+        me->told[stream] = me->send(me, FRAME_EOF, stream, NULL, 0);
 }
 
 static void give_credit(struct carrier *me, enum stream stream)
@@ -212,6 +220,7 @@ void carrier_serve(struct carrier *me, const struct pollfd *events)
         if (events[stream].revents)
             write_piece(me, stream);
         give_credit(me, stream);
+        tell_broken(me, stream);
     }
     if (me->size_changed)
         send_size(me);

@@ -26,6 +26,8 @@ struct carrier {
     uint32_t promised[STREAMS];  /* credit that the guest has not used up */
     uint32_t owed[STREAMS];      /* credit that is not given yet */
     bool socket[STREAMS];
+    bool broken[STREAMS]; /* nobody reads it any more */
+    bool told[STREAMS];   /* the guest knows that */
     bool ended[STREAMS]; /* the guest's EOF came; for the input: ours is sent */
     uint32_t credit;     /* of the input */
     bool wants_input, is_terminal, size_changed, is_raw, timer_runs;

@@ -3,7 +3,7 @@
 #include <string.h>
 
 enum { ANY_CHANNEL, GUEST_ONLY, CHANNEL_ONLY };
-enum { NO_STREAM, TO_INPUT, OF_OUTPUT };
+enum { NO_STREAM, TO_INPUT, OF_OUTPUT, OF_ANY };
 
 /* What a frame of each type may be. */
 struct rule {
@@ -15,7 +15,7 @@ static const struct rule rules[] = {
     [FRAME_PLAN] = {1, CHANNEL_ONLY, NO_STREAM, 1, FRAME_PAYLOAD_MAX},
     [FRAME_RUN] = {1, CHANNEL_ONLY, NO_STREAM, FRAME_RUN_BYTES, FRAME_RUN_BYTES},
     [FRAME_DATA] = {1, CHANNEL_ONLY, TO_INPUT, 1, FRAME_PAYLOAD_MAX},
-    [FRAME_EOF] = {1, CHANNEL_ONLY, TO_INPUT, 0, 0},
+    [FRAME_EOF] = {1, CHANNEL_ONLY, OF_ANY, 0, 0},
     [FRAME_CREDIT] = {1, CHANNEL_ONLY, OF_OUTPUT, 4, 4},
     [FRAME_SIGNAL] = {1, CHANNEL_ONLY, NO_STREAM, FRAME_SIGNAL_BYTES, FRAME_SIGNAL_BYTES},
     [FRAME_WINSIZE] = {1, CHANNEL_ONLY, NO_STREAM, 4, 4},
@@ -39,6 +39,8 @@ static const struct rule rules[] = {
 
 static bool stream_is_sound(const struct rule *rule, uint16_t stream)
 {
+    if (rule->stream == OF_ANY)
+        return stream < STREAMS;
     if (rule->stream == OF_OUTPUT)
         return stream == STREAM_OUT || stream == STREAM_ERROR;
     return stream == 0;

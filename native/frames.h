@@ -22,7 +22,7 @@ enum frame_limits {
     FRAME_SIGNAL_BYTES = 8,
     FRAME_SEED_MIN = 16,
     FRAME_SEED_MAX = 16 + 256,
-    FRAME_EXIT_BYTES = 28,
+    FRAME_EXIT_BYTES = 44,
 };
 
 enum frame_type {

@@ -39,7 +39,7 @@ static void write_status(const struct keeper *me, enum reason reason, const char
     static struct line line;
     add(&line, reasons[reason]);
     add_number(&line, (uint64_t)(uint32_t)me->init_status);
-    for (int i = 0; i < 3; i++)
+    for (int i = 0; i < USAGE_COUNT; i++)
         add_number(&line, me->usage[i]);
     add(&line, " ");
     add(&line, detail);
@@ -78,6 +78,14 @@ void end_after(struct keeper *me, int64_t milliseconds, enum reason reason, cons
     me->deadline_ms = at;
     me->deadline_reason = me->is_stopping ? STOPPED : reason;
     me->deadline_detail = detail;
+}
+
+/* What was sent before may still be there to be read, and which child it was is told by its end: so wait for both. */
+void lose_guest(struct keeper *me)
+{
+    enum { GRACE_MS = 500 };
+    bool all_known = me->port_ended && me->lost_child;
+    end_after(me, all_known ? 0 : GRACE_MS, GUEST_LOST, me->lost_child ? me->lost_child : "port");
 }
 
 /* The machine may be gone by now: what the init left is written all the same, unless it was killed. */

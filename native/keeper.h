@@ -12,6 +12,7 @@ enum {
     CONTROL_BYTES = FRAME_CONTENT_MAX + 131072, /* of frames that wait for one client */
     PORT_BYTES = 524288,                        /* of frames that wait for the guest */
     PORT_RESERVE_BYTES = 65536,                 /* of these, for what must not be held up by a client's frames */
+    USAGE_COUNT = 5,                            /* numbers that EXIT has after the status */
 };
 
 enum reason { EXITED = 1, STOPPED, GUEST_LOST, PROTOCOL_BROKEN, CHILD_FAILED };
@@ -49,6 +50,7 @@ struct keeper {
     struct carrier carrier;
     struct child children[MOST_CHILDREN];
     uint32_t child_count;
+    int lost_status; /* of the child whose end ends the machine */
     struct client clients[MOST_CLIENTS];
     struct client *init; /* NULL until RUN with INIT */
     uint32_t last_channel;
@@ -59,10 +61,11 @@ struct keeper {
     bool greeted, port_ended, is_stopping, was_killed;
     bool init_exited;
     int init_status;
-    uint64_t usage[3];
+    uint64_t usage[USAGE_COUNT];
     int64_t deadline_ms; /* 0: none */
     enum reason deadline_reason;
     const char *deadline_detail;
+    const char *lost_child; /* which one that was vital has ended, NULL: none */
     struct pollfd *events;
     uint8_t *client_memory;
     uint8_t *packet; /* a whole frame */
@@ -74,6 +77,9 @@ _Noreturn void end_machine(struct keeper *me, enum reason reason, const char *de
 
 /* End at that time, if nothing comes before it. */
 void end_after(struct keeper *me, int64_t milliseconds, enum reason reason, const char *detail);
+
+/* A vital child has ended, or the port has. */
+void lose_guest(struct keeper *me);
 
 /* --- children (keeper_children.c) --- */
 
@@ -111,6 +117,9 @@ void flush_client(struct keeper *me, struct client *client);
 /* Give up everything but the system calls of the loop. */
 void lock_down(void);
 
+/* Which user and group lock_down() is to leave a root for: an id that no file has, and nobody on the host. */
+void lock_down_as(uint32_t id);
+
 /* A signalfd of every signal; they are blocked from then on. */
 int catch_signals(void);
 
@@ -121,6 +130,13 @@ int next_signal(int signals);
 bool is_passed_on(int signal);
 
 int64_t now_ms(void);
+
+/* Whether a failure of recv(2) is none. ECONNRESET says once that the other end was closed without having read all; what
+ * it had sent before is still there. */
+static inline bool is_passing(long rc)
+{
+    return rc == -EAGAIN || rc == -EINTR || rc == -ECONNRESET;
+}
 
 /* --- entries --- */
 

@@ -130,7 +130,7 @@ static void follow(struct keeper *me, const struct child *child, int reports)
     } message;
     for (;;) {
         long got = sys(recvfrom, reports, &message, sizeof message, 0, NULL, NULL);
-        if (got == -EINTR)
+        if (got == -EINTR || got == -ECONNRESET)
             continue;
         if (got < (long)sizeof message.record)
             return;
@@ -235,11 +235,14 @@ static void note_end(struct keeper *me, pid_t pid, int status)
         child->ended = true;
         if (!child->is_vital)
             continue;
+        /* The others end when one has, and what made it end is told by the first that did not end well. */
+        if (me->lost_child && (status == 0 || me->lost_status != 0))
+            continue;
+        me->lost_status = status;
         char *detail = begin_detail(child->name);
         add_number(detail, " status ", status);
-        /* What it has sent may still be there to be read. */
-        enum { GRACE_MS = 50 };
-        end_after(me, GRACE_MS, GUEST_LOST, detail);
+        me->lost_child = detail;
+        lose_guest(me);
     }
 }
 

@@ -221,7 +221,7 @@ static bool take_credit(struct keeper *me, struct client *client, const struct f
 /* A guest that does not obey SIGKILL, or is not able to, is ended with its machine. */
 static void note_killed(struct keeper *me)
 {
-    enum { GRACE_MS = 10000 };
+    enum { GRACE_MS = 5000 };
     me->was_killed = true;
     end_after(me, GRACE_MS, STOPPED, "killed");
 }
@@ -305,7 +305,7 @@ static void read_client(struct keeper *me, struct client *client)
     enum { PACKET_BYTES = FRAME_HEADER_BYTES + FRAME_PAYLOAD_MAX };
     struct frame frame;
     long got = sys(recvfrom, client->fd, me->packet, PACKET_BYTES, MSG_DONTWAIT | MSG_TRUNC, NULL, NULL);
-    if (got == -EAGAIN || got == -EINTR)
+    if (is_passing(got))
         return;
     if (got <= 0 || got > PACKET_BYTES || !read_frame(&frame, me->packet, got) || !take_of_client(me, client, &frame))
         drop_client(me, client);

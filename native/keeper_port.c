@@ -89,7 +89,7 @@ static bool take_exit(struct keeper *me, struct client *client, const struct fra
     }
     me->init_exited = true;
     me->init_status = (int)payload_u32(frame, 0);
-    for (size_t i = 0; i < 3; i++)
+    for (size_t i = 0; i < USAGE_COUNT; i++)
         me->usage[i] = (uint64_t)payload_i64(frame, 4 + 8 * i);
     return true;
 }
@@ -170,7 +170,6 @@ static void take_frame(struct keeper *me, const struct frame *frame)
 
 void read_port(struct keeper *me)
 {
-    enum { GRACE_MS = 500 };
     size_t room;
     struct frame frame;
     uint8_t *at = intake_room(&me->intake, &room);
@@ -179,7 +178,7 @@ void read_port(struct keeper *me)
         return;
     if (got <= 0) {
         me->port_ended = true;
-        end_after(me, GRACE_MS, GUEST_LOST, "port"); /* which child it was is told by its end */
+        lose_guest(me);
         return;
     }
     me->intake.end += (size_t)got;

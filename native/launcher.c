@@ -482,6 +482,9 @@ int main(int argc, char **argv)
         (void)puts(Py_GetVersion());
         return 0;
     }
+    /* The interpreter of a script is told the script's name, not the one that was called. */
+    if (argc > 0)
+        (void)setenv("BOXWRIGHT_CALLED_AS", argv[0], 1);
     (void)execv(footer.fallback, argv);
     give_up(footer.fallback);
 }

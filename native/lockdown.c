@@ -69,6 +69,13 @@ static void load_filter(void)
         sys_exit(1);
 }
 
+static uint32_t own_id = NOBODY;
+
+void lock_down_as(uint32_t id)
+{
+    own_id = id;
+}
+
 static void drop_capabilities(void)
 {
     struct {
@@ -81,8 +88,8 @@ static void drop_capabilities(void)
     /* What a root of a namespace without other ids cannot leave, it keeps: it has no capabilities anyway. */
     if (sys(geteuid, 0) == 0) {
         (void)sys(setgroups, 0, NULL);
-        (void)sys(setresgid, NOBODY, NOBODY, NOBODY);
-        (void)sys(setresuid, NOBODY, NOBODY, NOBODY);
+        (void)sys(setresgid, own_id, own_id, own_id);
+        (void)sys(setresuid, own_id, own_id, own_id);
     }
     (void)sys(prctl, PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0);
     if (sys(capset, &header, none) < 0)

@@ -4,6 +4,7 @@
  *   boxwright-helper             as pid 1: the agent of a guest
  *   boxwright-helper --agent FD  the same on a descriptor, without making a system first
  *   boxwright-helper --keep MACHINE CONTROL PORT STATUS [LIFELINE]  holds a machine
+ *   boxwright-helper --as ID --keep …                               the same, as this user and group once it holds it
  *   boxwright-helper --proxy CONNECTION [STATUS]                    carries the streams of what exec started in it
  *   boxwright-helper --check FD  is the plan in FD well-formed? status 0 or 2
  *   boxwright-helper --ops       the operations it knows, one a line: code, name, signature, fields
@@ -12,7 +13,7 @@
 #include "agent.h"
 #include "keeper.h"
 
-enum { USAGE = 2, LARGEST_FD = 1 << 20 };
+enum { USAGE = 2, LARGEST_FD = 1 << 21 /* an id of a jail is below it, too */ };
 
 /* Map all of the file; NULL if it is empty or cannot be. */
 static const uint8_t *map_plan(int fd, size_t *size)
@@ -126,6 +127,15 @@ static int keep(char *const *texts, int count)
     return keeper_main(fds[0], fds[1], fds[2], fds[3], fds[4]);
 }
 
+static int keep_as(char *const *texts, int count)
+{
+    int id = parse_fd(texts[0]);
+    if (id < 0 || strcmp(texts[1], "--keep") != 0)
+        return USAGE;
+    lock_down_as((uint32_t)id);
+    return keep(texts + 2, count - 2);
+}
+
 static int proxy(char *const *texts, int count)
 {
     int connection = parse_fd(texts[0]);
@@ -141,6 +151,8 @@ int main(int argc, char **argv)
         return agent(argv[2]);
     if ((argc == 6 || argc == 7) && strcmp(argv[1], "--keep") == 0)
         return keep(argv + 2, argc - 2);
+    if ((argc == 8 || argc == 9) && strcmp(argv[1], "--as") == 0)
+        return keep_as(argv + 2, argc - 2);
     if ((argc == 3 || argc == 4) && strcmp(argv[1], "--proxy") == 0)
         return proxy(argv + 2, argc - 2);
     if (argc == 3 && strcmp(argv[1], "--check") == 0)

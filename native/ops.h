@@ -77,7 +77,9 @@
     OP(78, Idle, INT(null) INT(lifeline))                                                                              \
     OP(79, FindHome, INT(uid))                                                                                         \
     OP(80, SetDeviceFilter, TEXT(path) DATA(program))                                                                  \
-    OP(81, Netlink, DATA(request) TEXT(device) INT(at))
+    OP(81, Netlink, DATA(request) TEXT(device) INT(at))                                                                \
+    OP(82, TakeFiles, INT(root) TEXT(directory) TEXT(name) INT(uid) INT(gid))                                          \
+    OP(83, GiveFiles, INT(root) TEXT(path) INT(tree) INT(most_bytes))
 
 /* A string or bytes inside the plan; data[length] is 0. */
 struct text {

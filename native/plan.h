@@ -9,7 +9,7 @@
 
 #include "ops.h"
 
-enum { PROTOCOL = 1, MAX_SLOTS = 1024, LAST_CODE = 81 };
+enum { PROTOCOL = 1, MAX_SLOTS = 1024, LAST_CODE = 83 };
 
 enum actor_number { OUTER, JOINER, INIT, ACTORS };
 

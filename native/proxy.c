@@ -5,14 +5,14 @@ enum { SIGNAL_STATUS = 128, CONNECTION = 0, SIGNALS = 1, FIXED_EVENTS = 2, GET_S
 
 struct line {
     size_t length;
-    char text[5 * NUMBER_BYTES + 16];
+    char text[(USAGE_COUNT + 2) * NUMBER_BYTES + 16];
 };
 
 static struct {
     int connection, signals, status_file;
     bool exited, lost;
     int status;
-    uint64_t usage[3];
+    uint64_t usage[USAGE_COUNT];
     struct carrier carrier;
     uint8_t packet[FRAME_HEADER_BYTES + FRAME_PAYLOAD_MAX];
     uint8_t memory[CARRIER_BYTES];
@@ -32,7 +32,7 @@ static void write_status(void)
     line.length = strlen(reason);
     memcpy(line.text, reason, line.length);
     add(&line, (uint64_t)(uint32_t)proxy.status);
-    for (int i = 0; i < 3; i++)
+    for (int i = 0; i < USAGE_COUNT; i++)
         add(&line, proxy.usage[i]);
     line.text[line.length++] = '\n';
     if (proxy.status_file >= 0)
@@ -81,7 +81,7 @@ static void take_frame(const struct frame *frame)
     else if (frame->type == FRAME_EXIT) {
         proxy.exited = true;
         proxy.status = (int)payload_u32(frame, 0);
-        for (size_t i = 0; i < 3; i++)
+        for (size_t i = 0; i < USAGE_COUNT; i++)
             proxy.usage[i] = (uint64_t)payload_i64(frame, 4 + 8 * i);
     }
     if (!fine)
@@ -94,7 +94,7 @@ static void read_connection(void)
     static const uint32_t channel = 1;
     struct frame frame;
     long got = sys(recvfrom, proxy.connection, proxy.packet, sizeof proxy.packet, MSG_DONTWAIT | MSG_TRUNC, NULL, NULL);
-    if (got == -EAGAIN || got == -EINTR)
+    if (is_passing(got))
         return;
     if (got >= FRAME_HEADER_BYTES)
         memcpy(proxy.packet + 4, &channel, sizeof channel);

@@ -9,8 +9,8 @@ pytest_plugins = [
     "fixtures_roots",
     "fixtures_runtime",
     "fixtures_probe",
-    "fixtures_library",
     "fixtures_vm",
+    "fixtures_library",
     "leaks",
     "spec_table",
 ]

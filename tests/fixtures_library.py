@@ -10,8 +10,10 @@ import pytest
 import boxwright
 from boxwright.api import boxes
 from boxwright.host.cgroup_probe import probe
+from fixtures_vm import need_machines
 
 Arguments = dict[str, Any]
+_CLEAN = "rm -rf /tmp/* /opt /work /a /b"
 
 
 @pytest.fixture
@@ -34,9 +36,37 @@ def runtime(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[boxwrig
 
 
 @pytest.fixture
-def where(runtime: boxwright.Runtime, busybox_root: Path) -> Arguments:
-    """The arguments of `run` and `Box` that say where: `boxwright.run([...], **where)`."""
-    return {"rootfs": busybox_root, "runtime": runtime}
+def where(request: pytest.FixtureRequest, runtime: boxwright.Runtime, busybox_root: Path) -> Arguments:
+    """The arguments of `run` and `Box` that say where: `boxwright.run([...], **where)`. `of_both_kinds` asks for `vm`."""
+    isolation = getattr(request, "param", "linux")
+    if isolation == "vm":
+        need_machines()
+    return {"rootfs": busybox_root, "runtime": runtime, "isolation": isolation}
+
+
+of_both_kinds = pytest.mark.parametrize("where", ["linux", "vm"], indirect=True)
+
+
+@pytest.fixture(params=["linux", "vm"])
+def box(request: pytest.FixtureRequest) -> Iterator[boxwright.Box]:
+    """A box of each kind. A machine serves all tests of a module: what they leave in it is removed, and it stays open."""
+    if request.param == "linux":
+        with boxwright.Box(**request.getfixturevalue("where")) as box:
+            yield box
+        return
+    box = request.getfixturevalue("machine_box")
+    assert box.exec(["sh", "-c", _CLEAN]).ok
+    yield box
+
+
+@pytest.fixture(scope="module")
+def machine_box(tmp_path_factory: pytest.TempPathFactory, busybox_root: Path) -> Iterator[boxwright.Box]:
+    """A box in a virtual machine, for the tests of a module."""
+    need_machines()
+    runtime = boxwright.Runtime(str(tmp_path_factory.mktemp("machine") / "state"))
+    with boxwright.Box(rootfs=busybox_root, runtime=runtime, isolation="vm") as box:
+        yield box
+    assert runtime.states() == []
 
 
 def groups_of(container_ids: Sequence[str]) -> list[str]:

@@ -10,6 +10,8 @@ from typing import Any
 import pytest
 
 import lacks
+from boxwright.boxes.vm import images
+from boxwright.boxes.vm.cache import Cache
 from boxwright.boxes.vm.doctor import VIRTIOFSD_PLACES
 from boxwright.host.processes import start_time
 from fixtures_machine import host_kernel
@@ -99,3 +101,11 @@ def machines(
     found = Machines(boxwright_command, directory, busybox_root)
     yield found
     found.close()
+
+
+@pytest.fixture(scope="session")
+def settled_root(busybox_root: Path) -> Path:
+    """The busybox root, once it is old enough that an image can be made of it."""
+    lacks.need("mkfs.erofs", images.mkfs())
+    eventually(lambda: images.image_of(str(busybox_root), Cache()), "there is no image of the root")
+    return busybox_root

@@ -14,7 +14,7 @@ from typing import NamedTuple, Self
 from boxwright.plan import ops
 from boxwright.plan.encode import encode
 from boxwright.plan.ops import Plan
-from helper_harness import CLONE_NEWNS, CLONE_NEWPID, helper_path, host_root, plan_fd, plan_of, program
+from helper_harness import CLONE_NEWNS, CLONE_NEWPID, RECORD, helper_path, host_root, plan_fd, plan_of, program
 
 HEAD = struct.Struct("<IIHH")
 WINDOW_BYTES, PAYLOAD_MAX = 65536, 32768
@@ -44,6 +44,8 @@ class Exit(NamedTuple):
     user_us: int
     system_us: int
     resident_bytes: int
+    oom_kills: int
+    peak_bytes: int
 
     @property
     def code(self) -> int:
@@ -51,7 +53,7 @@ class Exit(NamedTuple):
 
 
 def read_exit(frame: Frame) -> Exit:
-    return Exit(*struct.unpack("<iQQQ", frame.payload))
+    return Exit(*struct.unpack("<iQQQQQ", frame.payload))
 
 
 def run_payload(flags: int, rows: int = 0, columns: int = 0) -> bytes:
@@ -65,13 +67,24 @@ class Wire:
         self.socket = sock
         self.packets = packets
         self.data = b""
+        self.kept: list[Frame] = []
         sock.settimeout(TIMEOUT_S)
 
     def send(self, kind: int, payload: bytes = b"", channel: int = 0, stream: int = 0) -> None:
         self.socket.sendall(Frame(kind, payload, channel, stream).encode())
 
-    def next(self) -> Frame | None:
-        """The next frame; None at the end."""
+    def next(self, channel: int | None = None) -> Frame | None:
+        """The next frame (of one channel: those of others are kept for later); None at the end."""
+        for at, frame in enumerate(self.kept):
+            if channel in (None, frame.channel):
+                return self.kept.pop(at)
+        while (frame := self._receive()) is not None:
+            if channel in (None, frame.channel):
+                return frame
+            self.kept.append(frame)
+        return None
+
+    def _receive(self) -> Frame | None:
         while (frame := self._take()) is None:
             try:
                 more = self.socket.recv(HEAD.size + PAYLOAD_MAX)
@@ -94,14 +107,14 @@ class Wire:
 
     def until(self, *kinds: int, channel: int | None = None) -> Frame:
         """Skip to a frame of one of these types."""
-        while (frame := self.next()) is not None:
-            if frame.type in kinds and channel in (None, frame.channel):
+        while (frame := self.next(channel)) is not None:
+            if frame.type in kinds:
                 return frame
         raise AssertionError(f"the end came before a frame of type {kinds}")
 
     def is_quiet(self, seconds: float) -> bool:
         """Whether nothing comes for so long."""
-        return not self.data and not select.select([self.socket], [], [], seconds)[0]
+        return not self.kept and not self.data and not select.select([self.socket], [], [], seconds)[0]
 
     def send_plan(self, plan: Plan | bytes, flags: int, rows: int = 0, columns: int = 0, channel: int = 0) -> None:
         data = plan if isinstance(plan, bytes) else encode(plan)
@@ -254,3 +267,78 @@ def terminal_plan_of(stage, script: str) -> Plan:
     console = (ops.NewSession(), ops.Console(0, 0, 0, 0, ops.NO_SLOT, 0), ops.PivotRoot(0))
     init = [*host_root(stage, *dev), *console, *program(script)]
     return plan_of([ops.Clone(CLONE_NEWNS | CLONE_NEWPID)], (), init)
+
+
+def shell(script, *operations, outer=(), flags=0, inherited=()):
+    """The plan of a shell script in an init of its own."""
+    return plan_of([*outer, ops.Clone(flags)], (), [*operations, *program(script)], inherited)
+
+
+class Result:
+    """What came on a channel until its end."""
+
+    def __init__(self, agent, channel, *, credit=True):
+        self.output = {1: b"", 2: b""}
+        self.reports = []
+        self.exit: Exit | None = None
+        ended = set()
+        while not (self.exit and ended == {1, 2}):
+            frame = agent.next(channel)
+            assert frame is not None, "the agent is gone"
+            if frame.type == GUEST_DATA:
+                self.output[frame.stream] += frame.payload
+                if credit:
+                    agent.send(CREDIT, struct.pack("<I", len(frame.payload)), channel, frame.stream)
+            elif frame.type == GUEST_EOF:
+                assert frame.stream not in ended
+                ended.add(frame.stream)
+            elif frame.type == EXIT:
+                assert self.exit is None
+                self.exit = read_exit(frame)
+            elif frame.type == REPORT:
+                self.reports.append(RECORD.unpack_from(frame.payload))
+
+
+def performed(agent, plan, channel=2, flags=0):
+    """Have a plan performed, and take all that comes of it."""
+    agent.send_plan(plan, flags, channel=channel)
+    agent.credit(channel)
+    return Result(agent, channel)
+
+
+def done(wire, channel=None):
+    """The errno of the next DONE."""
+    return struct.unpack("<I", wire.until(DONE, channel=channel).payload)[0]
+
+
+def signal_payload(number, flags=0):
+    """The payload of SIGNAL."""
+    return struct.pack("<iI", number, flags)
+
+
+def started(keeper, plan, flags=0, **size):
+    """A client that has run the init's plan, and has followed its reports."""
+    client = keeper.connect()
+    client.send_plan(plan, INIT | flags, **size)
+    client.until(REPORTED)
+    return client
+
+
+def executed(keeper, plan, flags=0, **size):
+    """The same for another process."""
+    client = keeper.connect()
+    client.send_plan(plan, flags, **size)
+    client.until(REPORTED)
+    return client
+
+
+def proxy_of(client, **options):
+    """A proxy that takes over a client's connection."""
+    fd = client.socket.fileno()
+    return subprocess.Popen([str(helper_path()), "--proxy", str(fd)], pass_fds=[fd], **options)
+
+
+def children_of(pid):
+    """The pids of its children."""
+    with open(f"/proc/{pid}/task/{pid}/children") as file:
+        return [int(word) for word in file.read().split()]

@@ -10,16 +10,17 @@ import pytest
 
 import boxwright
 from boxwright import aio
-from fixtures_library import open_fds
+from fixtures_library import of_both_kinds, open_fds
 
 pytestmark = pytest.mark.root
 
 
+@of_both_kinds
 def test_run(where):
     async def main():
         result = await aio.run(["sh", "-c", "cat | wc -c; echo err >&2; exit 3"], stdin=bytes(300_000), **where)
         assert (result.stdout, result.stderr, result.exit_code) == (b"300000\n", b"err\n", 3)
-        late = await aio.run(["sh", "-c", "echo before; sleep 100"], timeout_s=0.2, **where)
+        late = await aio.run(["sh", "-c", "echo before; sleep 100"], timeout_s=1.5, **where)
         assert (late.reason, late.stdout) == ("timeout", b"before\n")
         with pytest.raises(boxwright.HostError, match="no-such-program"):
             await aio.run(["no-such-program"], **where)
@@ -40,6 +41,7 @@ def test_fifty_at_once_without_a_thread(where):
     assert time.monotonic() - started < 15  # one after the other they would sleep for 25 s
 
 
+@of_both_kinds
 def test_cancelling_leaves_nothing(where):
     async def main():
         await aio.run(["true"], **where)
@@ -65,11 +67,12 @@ def test_a_time_limit_of_the_callers(where):
     asyncio.run(main())
 
 
+@of_both_kinds
 def test_a_box(where):
     async def main():
         async with aio.Box(env={"A": "1"}, **where) as box:
             assert (await box.exec(["sh", "-c", "echo $A"])).stdout == b"1\n"
-            late = await box.exec(["sh", "-c", "echo before; sleep 100 | cat"], timeout_s=0.1)
+            late = await box.exec(["sh", "-c", "echo before; sleep 100 | cat"], timeout_s=1.5)
             assert (late.reason, late.stdout) == ("timeout", b"before\n")
             await box.put(b"content", "/tmp/file")
             assert await box.get("/tmp/file") == b"content"
@@ -86,6 +89,7 @@ def test_a_box(where):
     asyncio.run(main())
 
 
+@of_both_kinds
 def test_streams(where):
     async def main():
         async with aio.Box(**where) as box:
@@ -118,6 +122,7 @@ def test_a_terminal(where):
     asyncio.run(main())
 
 
+@of_both_kinds
 def test_closing_ends_what_was_spawned(where):
     async def main():
         async with aio.Box(**where) as box:

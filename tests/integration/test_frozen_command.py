@@ -1,5 +1,6 @@
 """The command that has loaded already (native/launcher.c): it does what the script does, and notices new sources."""
 
+import json
 import os
 import shutil
 import signal
@@ -11,11 +12,13 @@ from pathlib import Path
 import pytest
 
 import lacks
-from fixtures_runtime import REPOSITORY
+from fixtures_runtime import REPOSITORY, default_config
 from loaded import SOURCE, base_python
 
 LAUNCHER = REPOSITORY / "native/build/launcher"
 FELL_BACK = 99
+# what only the box without a kernel of its own can do
+CREATE_CONTAINER = {"createContainer": [{"path": "/bin/true"}]}
 FOOTER_BYTES = 5 * 8 + 1024 + 8
 
 
@@ -52,6 +55,25 @@ def test_it_says_what_the_script_says(frozen: Path, boxwright_command: str, word
     lacks.need("the script beside the command", script.exists())
     ours, theirs = run(frozen, *words), run(script, *words)
     assert (ours.returncode, ours.stdout, ours.stderr) == (theirs.returncode, theirs.stdout, theirs.stderr)
+
+
+def test_its_name_says_the_box_also_where_it_falls_back(tmp_path: Path) -> None:
+    """By a link: an engine knows a runtime by its path alone."""
+    lacks.need("native/build/launcher", LAUNCHER.exists())
+    shutil.copytree(SOURCE / "boxwright", tmp_path / "src/boxwright", ignore=shutil.ignore_patterns("__pycache__"))
+    target, unfrozen, link = tmp_path / "bin/boxwright", tmp_path / "lib/unfrozen", tmp_path / "boxwright-vm"
+    words = ("--freeze", LAUNCHER, unfrozen, target, tmp_path / "src")
+    subprocess.run([base_python(), REPOSITORY / "tools/make-launcher", *words], check=True, capture_output=True)
+    link.symlink_to(target)
+    (tmp_path / "config.json").write_text(json.dumps(default_config("/bin/true") | {"hooks": CREATE_CONTAINER}))
+    for _ in ("frozen", "stale"):
+        root = ("--root", str(tmp_path / "state"))
+        refused = run(link, *root, "create", "--bundle", str(tmp_path), "id")
+        assert "not supported by the `vm` box" in refused.stderr, refused
+        other = run(link, *root, "--isolation", "linux", "create", "--bundle", str(tmp_path), "id")
+        assert "`vm` box" not in other.stderr, other
+        os.utime(tmp_path / "src/boxwright/cli/main.py")
+    assert "BOXWRIGHT_CALLED_AS" in unfrozen.read_text()
 
 
 def test_its_arguments_and_environment_are_those_of_this_start(frozen: Path) -> None:

@@ -10,7 +10,9 @@ from pathlib import Path
 import pytest
 
 import lacks
-from fixtures_roots import open_parents
+from boxwright.boxes.vm.virtiofsd import PLACES
+from fixtures_machine import host_kernel
+from fixtures_roots import copy_root, open_parents
 from fixtures_runtime import Json, default_config
 
 pytestmark = pytest.mark.root  # to become somebody else, and to have that user known
@@ -197,3 +199,39 @@ def test_the_hosts_network_can_be_shared(call: Call) -> None:
     outside = sorted(os.listdir("/sys/class/net"))
     assert sorted(answer(call("run", "--network", "host", "--", "ls", "/sys/class/net")).split()) == outside
     assert answer(call("run", "--", "ls", "/sys/class/net")) == "lo"
+
+
+@pytest.fixture
+def machines() -> None:
+    lacks.need_program("qemu-system-x86_64")
+    lacks.need("virtiofsd", any(os.access(place, os.X_OK) for place in PLACES))
+    host_kernel()
+
+
+@pytest.mark.parametrize(("ranges", "status"), [(True, "0"), (False, "1")])
+def test_in_a_machine_the_caller_is_root_of_its_own_files(
+    call: Call, home: Path, busybox_root: Path, machines: None, ranges: bool, status: str
+) -> None:
+    """Other users there are as many as it has subordinate ids for."""
+    root, volume = home / "rootfs", home / "volume"
+    copy_root(busybox_root, root)
+    volume.mkdir()
+    for path in (root, volume):
+        subprocess.run(["chown", "-R", f"{UID}:{UID}", path], check=True)
+    script = "id -u; stat -c %u /volume /etc; touch /volume/new /new; chown 5 /volume/new 2>/dev/null; echo $?"
+    words = ("run", "--isolation", "vm", "--rootfs", root, "--bind", f"{volume}:/volume:rw", "--", "sh", "-c", script)
+    assert answer(call(*words, ranges=ranges)).split() == ["0", "0", "0", status]
+    assert (volume / "new").stat().st_uid == (FIRST + 4 if ranges else UID)
+    assert not (root / "new").exists()
+
+
+def test_a_machine_over_the_hosts_root_is_read_only(call: Call, machines: None) -> None:
+    refused = call("run", "--isolation", "vm", "--", "true")
+    assert refused.returncode == 1
+    assert "`root.path` is not supported by the `vm` box" in refused.stderr
+    assert "--read-only" in refused.stderr
+    script = "id -u; touch /usr/new 2>&1; head -c 1 /etc/shadow; touch /tmp/new && ls /tmp/new"
+    found = answer(call("run", "--isolation", "vm", "--read-only", "--", "sh", "-c", script)).splitlines()
+    assert (found[0], found[-1]) == ("0", "/tmp/new")
+    assert "Read-only file system" in found[1]
+    assert len(found) == 3

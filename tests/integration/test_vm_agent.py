@@ -10,29 +10,24 @@ import pytest
 
 from boxwright.plan import ops
 from boxwright.plan.encode import encode
-from helper_harness import CLONE_NEWPID, CLONE_NEWUTS, RECORD, plan_of, program
+from helper_harness import CLONE_NEWUTS, RECORD, plan_of, program
 from vm_harness import (
     CLOSE,
-    CONTENT,
     CREDIT,
     DATA,
-    DONE,
     EOF,
     EVERY,
     EXIT,
     GATE,
     GUEST_CREDIT,
     GUEST_DATA,
-    GUEST_EOF,
     INIT,
     JOIN,
-    READ,
     REPORT,
     REPORTED,
     RUN,
     SESSION,
     SIGNAL,
-    START,
     STDIN,
     STOP,
     TERMINAL,
@@ -40,10 +35,14 @@ from vm_harness import (
     WINDOW_BYTES,
     WINSIZE,
     Agent,
-    Exit,
+    Result,
+    done,
     hello_lines,
+    performed,
     read_exit,
     run_payload,
+    shell,
+    signal_payload,
     terminal_plan_of,
 )
 
@@ -54,52 +53,6 @@ pytestmark = pytest.mark.root
 def agent():
     with Agent() as running:
         yield running
-
-
-def shell(script, *operations, outer=(), flags=0, inherited=()):
-    """The plan of a shell script in an init of its own."""
-    return plan_of([*outer, ops.Clone(flags)], (), [*operations, *program(script)], inherited)
-
-
-class Result:
-    """What came on a channel until its end."""
-
-    def __init__(self, agent, channel, *, credit=True):
-        self.output = {1: b"", 2: b""}
-        self.reports = []
-        self.exit: Exit | None = None
-        ended = set()
-        while not (self.exit and ended == {1, 2}):
-            frame = agent.next()
-            assert frame is not None, "the agent is gone"
-            if frame.channel != channel:
-                continue
-            if frame.type == GUEST_DATA:
-                self.output[frame.stream] += frame.payload
-                if credit:
-                    agent.send(CREDIT, struct.pack("<I", len(frame.payload)), channel, frame.stream)
-            elif frame.type == GUEST_EOF:
-                assert frame.stream not in ended
-                ended.add(frame.stream)
-            elif frame.type == EXIT:
-                assert self.exit is None
-                self.exit = read_exit(frame)
-            elif frame.type == REPORT:
-                self.reports.append(RECORD.unpack_from(frame.payload))
-
-
-def performed(agent, plan, channel=2, flags=0):
-    agent.send_plan(plan, flags, channel=channel)
-    agent.credit(channel)
-    return Result(agent, channel)
-
-
-def done(agent, channel):
-    return struct.unpack("<I", agent.until(DONE, channel=channel).payload)[0]
-
-
-def signal_payload(number, flags=0):
-    return struct.pack("<iI", number, flags)
 
 
 # --- what it says of itself -------------------------------------------------------------------------------------
@@ -287,6 +240,15 @@ def test_what_was_written_before_the_end_arrives_whole(agent):
     assert (len(result.output[1]), len(result.output[2])) == (60000, 60000)
 
 
+def test_a_program_learns_that_nobody_reads_its_output(agent):
+    agent.send_plan(shell("yes; echo $? >&2"), 0, channel=2)
+    agent.credit(2)
+    agent.until(GUEST_DATA)
+    agent.send(EOF, b"", 2, 1)
+    result = Result(agent, 2)
+    assert result.output[2] == b"141\n"
+
+
 # --- terminals --------------------------------------------------------------------------------------------------
 
 
@@ -326,13 +288,21 @@ def test_a_terminal_is_resized_and_typed_into(agent, terminal_plan):
     assert result.output[1].endswith(b"typed.\r\n")
 
 
+def test_a_terminal_that_nobody_reads_hangs_up(agent, terminal_plan):
+    agent.send_plan(terminal_plan("trap 'exit 9' HUP; echo ready; while :; do sleep 0.05; done"), TERMINAL, channel=2)
+    agent.credit(2)
+    agent.until(GUEST_DATA)
+    agent.send(EOF, b"", 2, 1)
+    assert Result(agent, 2).exit.code == 9
+
+
 def test_the_interrupt_key_reaches_the_program(agent, terminal_plan):
-    agent.send_plan(terminal_plan("echo ready; sleep 60"), TERMINAL, channel=2)
+    agent.send_plan(terminal_plan("trap 'exit 9' INT; echo ready; while :; do sleep 0.05; done"), TERMINAL, channel=2)
     agent.credit(2)
     agent.until(GUEST_CREDIT)
     agent.until(GUEST_DATA)
     agent.send(DATA, b"\x03", 2)
-    assert Result(agent, 2).exit.code == 128 + signal.SIGINT  # the shell, as pid 1, tells of its child
+    assert Result(agent, 2).exit.code == 9
 
 
 # --- signals, ends ----------------------------------------------------------------------------------------------
@@ -387,23 +357,24 @@ def test_a_signal_to_every_process_without_a_group_is_told(agent):
 def test_a_closed_channel_loses_its_processes_and_is_forgotten(agent):
     agent.send_plan(shell("sleep 61 & sleep 60", ops.NewSession()), 0, channel=2)
     agent.until(REPORTED)
-    assert processes(agent, 90).count("sleep") == 2
+    wait_for(lambda channel: processes(agent, channel).count("sleep") == 2)
     agent.send(CLOSE, b"", 2)
-    wait_for(lambda channel: "sleep" not in processes(agent, channel))
+    wait_for(lambda channel: "sleep" not in processes(agent, channel + 100))
     agent.send(SIGNAL, signal_payload(15), 2)
     assert done(agent, 2) == errno.ESRCH
 
 
-def wait_for(condition, first=100):
-    for channel in range(first, first + 200):
+def wait_for(condition):
+    for channel in range(100, 150):
         if condition(channel):
             return
+        time.sleep(0.02)
     raise AssertionError("it does not come true")
 
 
 def test_a_channel_closed_in_the_middle_of_its_plan_leaves_no_process(agent):
     for channel in range(2, 40):
-        agent.send_plan(shell("sleep 60"), 0, channel=channel)
+        agent.send_plan(shell("sleep 60", ops.NewSession()), 0, channel=channel)
         agent.send(CLOSE, b"", channel)
     wait_for(lambda channel: "sleep" not in processes(agent, channel))
 
@@ -451,113 +422,3 @@ def test_the_end_of_the_port_ends_everything(agent):
 def test_what_is_no_frame_ends_the_agent(agent, data):
     agent.socket.sendall(data + bytes(40))
     assert agent.process.wait(10) == 1
-
-
-# --- create, start, join ----------------------------------------------------------------------------------------
-
-
-def gated(script):
-    init = [ops.Ready(), ops.Gate(0), *program(script)]
-    return plan_of([ops.Clone(CLONE_NEWPID)], (), init, ("gate",))
-
-
-def test_start_opens_the_gate(agent):
-    agent.send_plan(gated("echo started; exit 5"), INIT | GATE, channel=2)
-    agent.credit(2)
-    kinds = []
-    while ops.READY not in kinds:
-        kinds.append(RECORD.unpack_from(agent.until(REPORT).payload)[0])
-    assert agent.is_quiet(0.1)
-    agent.send(START, b"", 3)
-    assert agent.until(REPORTED, channel=3)
-    result = Result(agent, 2)
-    assert (result.output[1], result.exit.code) == (b"started\n", 5)
-
-
-def test_start_brings_the_failure_of_the_program(agent):
-    init = [ops.Ready(), ops.Gate(0), ops.FindProgram("no-such-program", "/bin")]
-    agent.send_plan(plan_of([ops.Clone(0)], (), init, ("gate",)), INIT | GATE, channel=2)
-    agent.send(START, b"", 3)
-    record = RECORD.unpack_from(agent.until(REPORT, channel=3).payload)
-    assert (record[0], record[3]) == (ops.ERROR, errno.ENOENT)
-    agent.until(REPORTED, channel=3)
-
-
-def test_start_without_a_gate_or_twice_is_refused(agent):
-    agent.send(START, b"", 2)
-    assert done(agent, 2) == errno.ECONNREFUSED
-    agent.send_plan(gated("sleep 60"), INIT | GATE, channel=3)
-    agent.send(START, b"", 4)
-    agent.until(REPORTED, channel=4)
-    agent.send(START, b"", 5)
-    assert done(agent, 5) == errno.ECONNREFUSED
-
-
-def test_start_of_an_init_that_died_at_its_gate(agent):
-    agent.send_plan(gated("true"), INIT | GATE, channel=2)
-    agent.until(REPORT)
-    agent.until(REPORT)
-    agent.send(SIGNAL, signal_payload(9, TO_INIT), 2)
-    agent.until(EXIT)
-    agent.send(START, b"", 3)
-    assert done(agent, 3) == errno.ECONNREFUSED
-
-
-def test_the_gate_cannot_be_found(agent):
-    agent.send_plan(gated("true"), INIT | GATE, channel=2)
-    agent.until(REPORT)
-    assert not os.path.lexists("/run/boxwright.gate")
-
-
-def test_exec_joins_the_init(agent):
-    agent.send_plan(
-        plan_of([ops.Clone(CLONE_NEWUTS)], (), [ops.SetHostname("inner"), *program("echo; sleep 60")]), INIT, channel=2
-    )
-    agent.credit(2)
-    agent.until(GUEST_DATA)
-    plan = plan_of([ops.Setns(0, CLONE_NEWUTS), ops.Clone(0)], (), program("hostname"), ("init",))
-    agent.send_plan(plan, JOIN, channel=3)
-    agent.credit(3)
-    assert Result(agent, 3).output[1] == b"inner\n"
-
-
-# --- files ------------------------------------------------------------------------------------------------------
-
-
-def content(agent, path, channel=2):
-    agent.send(READ, path.encode(), channel)
-    data = b""
-    while (frame := agent.until(CONTENT, DONE)).type == CONTENT:
-        data += frame.payload
-    return data, struct.unpack("<I", frame.payload)[0]
-
-
-def test_a_file_of_the_kernel_is_read(agent):
-    assert content(agent, "/proc/sys/kernel/ostype") == (b"Linux\n", 0)
-    assert content(agent, "/proc/self/comm") == (b"boxwright-helpe\n", 0)
-
-
-@pytest.mark.parametrize(
-    ("path", "error"),
-    [
-        ("/etc/passwd", errno.EACCES),
-        ("proc/version", errno.EACCES),
-        ("/proc", errno.EACCES),
-        ("/proc/none", errno.ENOENT),
-        ("/proc/../etc/passwd", errno.EXDEV),
-        ("/proc/self/../../etc/passwd", errno.EXDEV),
-        ("/proc/self/root/etc/passwd", errno.ELOOP),
-        ("/proc/self/exe", errno.ELOOP),
-        ("/proc/self/cwd/x", errno.ELOOP),
-        ("/proc/self\0/x", errno.EINVAL),
-        ("/proc/sys", errno.EISDIR),
-    ],
-)
-def test_nothing_else_is_read(agent, path, error):
-    assert content(agent, path) == (b"", error)
-
-
-def test_no_more_than_the_bound_is_read(agent):
-    data, error = content(agent, "/proc/kallsyms")
-    assert error == 0
-    assert len(data) == 1 << 20

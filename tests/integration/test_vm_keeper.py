@@ -1,39 +1,37 @@
 """The keeper with an agent in place of a machine, its clients, and the proxy: streams, ends, signals, terminals."""
 
 import contextlib
-import fcntl
 import os
 import pty
-import select
 import signal
 import socket
 import struct
 import subprocess
-import termios
 import time
 
 import pytest
 
 from boxwright.plan import ops
-from helper_harness import CLONE_NEWPID, CLONE_NEWUTS, RECORD, helper_path, plan_of, program
+from helper_harness import CLONE_NEWPID, RECORD, plan_of, program
 from vm_harness import (
-    DONE,
     EVERY,
     GATE,
     INIT,
-    JOIN,
     REPORT,
     REPORTED,
     SIGNAL,
     START,
     STDIN,
     STOP,
-    TERMINAL,
     TO_INIT,
     Keeper,
+    children_of,
+    done,
     encode,
     machine_file,
-    terminal_plan_of,
+    shell,
+    signal_payload,
+    started,
 )
 
 pytestmark = pytest.mark.root
@@ -46,39 +44,6 @@ def keep(tmp_path):
     """Makes keepers."""
     with contextlib.ExitStack() as stack:
         yield lambda **options: stack.enter_context(Keeper(tmp_path, **options))
-
-
-def shell(script, *operations, flags=0, outer=(), inherited=()):
-    return plan_of([*outer, ops.Clone(flags)], (), [*operations, *program(script)], inherited)
-
-
-def started(keeper, plan, flags=0, **size):
-    """A client that has run the init's plan, and has followed its reports."""
-    client = keeper.connect()
-    client.send_plan(plan, INIT | flags, **size)
-    client.until(REPORTED)
-    return client
-
-
-def executed(keeper, plan, flags=0, **size):
-    """The same for another process."""
-    client = keeper.connect()
-    client.send_plan(plan, flags, **size)
-    client.until(REPORTED)
-    return client
-
-
-def proxy_of(client, **options):
-    fd = client.socket.fileno()
-    return subprocess.Popen([str(helper_path()), "--proxy", str(fd)], pass_fds=[fd], **options)
-
-
-def signal_payload(number, flags=0):
-    return struct.pack("<iI", number, flags)
-
-
-def done(client):
-    return struct.unpack("<I", client.until(DONE).payload)[0]
 
 
 # --- the init's streams and end ---------------------------------------------------------------------------------
@@ -210,11 +175,6 @@ def test_signals_of_the_host_are_passed_on(keep):
     assert (keeper.process.stdout.read(5), keeper.wait()) == (b"usr1\n", 9)
 
 
-def children_of(pid):
-    with open(f"/proc/{pid}/task/{pid}/children") as file:
-        return [int(word) for word in file.read().split()]
-
-
 def test_a_client_signals_and_is_answered(keep):
     keeper = keep()
     started(keeper, shell("sleep 60"))
@@ -265,7 +225,7 @@ def test_create_goes_and_start_comes(keep):
 def test_a_creator_that_is_gone_before_ready_takes_all_with_it(keep):
     keeper = keep()
     client = keeper.connect()
-    client.send_plan(plan_of([ops.Clone(0)], (), [*program("sleep 60")][:1] + [ops.Await(0)]), INIT)
+    client.send_plan(plan_of([ops.Clone(0), ops.Await(ops.INIT)], (), [ops.Await(ops.OUTER)]), INIT)
     client.until(REPORT)
     client.socket.close()
     assert keeper.wait() == 137
@@ -290,183 +250,6 @@ def test_a_lifeline_that_breaks_ends_the_machine(keep):
     assert (keeper.wait(), keeper.status[0], keeper.status[-1]) == (137, "stopped", "maker")
 
 
-# --- exec -------------------------------------------------------------------------------------------------------
-
-
-def test_exec_by_a_proxy(keep):
-    keeper = keep()
-    started(keeper, shell("sleep 60"))
-    data = os.urandom(MEGABYTES_10)
-    with proxy_of(
-        executed(keeper, shell("cat; echo error >&2; exit 6"), STDIN), stdin=PIPE, stdout=PIPE, stderr=PIPE
-    ) as proxy:
-        assert proxy.communicate(data, 120) == (data, b"error\n")
-    assert proxy.returncode == 6
-
-
-def test_several_execs_at_once(keep):
-    keeper = keep()
-    started(keeper, shell("sleep 60"))
-    proxies = [
-        proxy_of(executed(keeper, shell(f"cat; exit {status}"), STDIN), stdin=PIPE, stdout=PIPE) for status in range(8)
-    ]
-    for status, proxy in enumerate(proxies):
-        data = bytes([status]) * 500_000
-        assert proxy.communicate(data, 60)[0] == data
-        assert proxy.returncode == status
-
-
-def test_a_proxy_passes_signals_on(keep):
-    keeper = keep()
-    started(keeper, shell("sleep 60"))
-    script = "trap 'echo got; exit 3' TERM; echo ready; while :; do sleep 0.05; done"
-    with proxy_of(executed(keeper, shell(script)), stdout=PIPE) as proxy:
-        assert proxy.stdout.read(6) == b"ready\n"
-        proxy.terminate()
-        assert proxy.stdout.read() == b"got\n"
-    assert proxy.returncode == 3
-
-
-def test_a_killed_program_gives_its_proxy_the_status_of_a_shell(keep):
-    keeper = keep()
-    started(keeper, shell("sleep 60"))
-    with proxy_of(executed(keeper, shell("kill -11 $$"))) as proxy:
-        assert proxy.wait(20) == 139
-
-
-def test_what_exec_started_ends_with_its_client(keep):
-    keeper = keep()
-    started(keeper, shell("sleep 60"))
-    client = executed(keeper, shell("sleep 61 & sleep 61", ops.NewSession()))
-    client.socket.close()
-    for _ in range(100):
-        if b"sleep\nsleep" not in output(keeper, "cat /proc/[0-9]*/comm"):
-            return
-    raise AssertionError("its processes are still there")
-
-
-def output(keeper, script):
-    with proxy_of(executed(keeper, shell(script)), stdout=PIPE) as proxy:
-        return proxy.communicate(timeout=20)[0]
-
-
-def test_the_machines_end_ends_a_proxy(keep):
-    keeper = keep()
-    client = started(keeper, shell("sleep 60"))
-    with proxy_of(executed(keeper, shell("sleep 60"))) as proxy:
-        client.send(SIGNAL, signal_payload(9, TO_INIT))
-        assert proxy.wait(20) == 137
-
-
-def test_a_proxys_line(keep, tmp_path):
-    keeper = keep()
-    client = started(keeper, shell("sleep 60"))
-    for script, words in (("exit 3", ["exited", "768"]), ("sleep 60", ["guest", "0"])):
-        connection = executed(keeper, shell(script)).socket.fileno()
-        with open(tmp_path / "line", "w+b") as line:
-            fds = [connection, line.fileno()]
-            with subprocess.Popen([str(helper_path()), "--proxy", *map(str, fds)], pass_fds=fds) as proxy:
-                if words[0] == "guest":
-                    client.send(SIGNAL, signal_payload(9, TO_INIT))
-                proxy.wait(20)
-            line.seek(0)
-            found = line.read().decode().split()
-        assert (found[:2], len(found)) == (words, 5)
-
-
-def test_exec_joins_the_container(keep):
-    keeper = keep()
-    started(keeper, plan_of([ops.Clone(CLONE_NEWUTS)], (), [ops.SetHostname("inner"), *program("sleep 60")]))
-    plan = plan_of([ops.Setns(0, CLONE_NEWUTS), ops.Clone(0)], (), program("hostname"), ("init",))
-    with proxy_of(executed(keeper, plan, JOIN), stdout=PIPE) as proxy:
-        assert proxy.stdout.read() == b"inner\n"
-
-
-# --- terminals --------------------------------------------------------------------------------------------------
-
-
-def set_size(fd, rows, columns):
-    fcntl.ioctl(fd, termios.TIOCSWINSZ, struct.pack("<HHHH", rows, columns, 0, 0))
-
-
-def read_until(fd, text):
-    data = b""
-    while text not in data:
-        assert select.select([fd], [], [], 20)[0], data
-        data += os.read(fd, 4096)
-    return data
-
-
-def on_terminal(slave):
-    """In a child: a session that the terminal controls."""
-
-    def take():
-        os.setsid()
-        fcntl.ioctl(slave, termios.TIOCSCTTY, 0)
-
-    return take
-
-
-SIZES = "stty size; trap 'stty size' WINCH; echo ready; while :; do read -r line && break; done; echo [$line]; exit 5"
-
-
-def test_the_keepers_terminal_is_the_programs(keep, tmp_path):
-    (tmp_path / "stage").mkdir()
-    master, slave = pty.openpty()
-    set_size(slave, 21, 63)
-    before = termios.tcgetattr(slave)
-    keeper = keep(stdin=slave, stdout=slave, stderr=slave, preexec_fn=on_terminal(slave))
-    started(
-        keeper, terminal_plan_of(tmp_path / "stage", SIZES.replace("stty size;", "sleep 0.3; stty size;", 1)), TERMINAL
-    )
-    assert read_until(master, b"ready\r\n") == b"21 63\r\nready\r\n"
-    child = children_of(keeper.process.pid)[0]
-    set_size(slave, 30, 90)
-    os.kill(child, signal.SIGWINCH)
-    read_until(master, b"30 90\r\n")
-    os.write(master, b"typed\r")
-    assert read_until(master, b"]\r\n") == b"typed\r\n[typed]\r\n"  # one echo, by the guest's terminal
-    assert keeper.wait() == 5
-    assert termios.tcgetattr(slave) == before
-    os.close(master)
-    os.close(slave)
-
-
-def test_the_proxys_terminal_is_the_programs(keep, tmp_path):
-    (tmp_path / "stage").mkdir()
-    keeper = keep()
-    started(keeper, shell("sleep 60"))
-    master, slave = pty.openpty()
-    set_size(slave, 21, 63)
-    client = executed(
-        keeper, terminal_plan_of(tmp_path / "stage", SIZES.replace("stty size;", "sleep 0.3; stty size;", 1)), TERMINAL
-    )
-    streams = {"stdin": slave, "stdout": slave, "stderr": slave, "preexec_fn": on_terminal(slave)}
-    with proxy_of(client, **streams) as proxy:
-        assert read_until(master, b"ready\r\n") == b"21 63\r\nready\r\n"
-        set_size(master, 30, 90)
-        read_until(master, b"30 90\r\n")
-        os.write(master, b"typed\r")
-        read_until(master, b"[typed]\r\n")
-        assert proxy.wait(20) == 5
-    os.close(master)
-    os.close(slave)
-
-
-def test_a_terminal_that_is_only_redirected_from_is_left_alone(keep):
-    keeper = keep()
-    started(keeper, shell("sleep 60"))
-    master, slave = pty.openpty()
-    before = termios.tcgetattr(slave)
-    client = executed(keeper, shell("head -1; sleep 0.3"), STDIN)
-    with proxy_of(client, stdin=slave, stdout=PIPE, start_new_session=True) as proxy:
-        os.write(master, b"line\n")
-        assert proxy.stdout.read(5) == b"line\n"
-        assert termios.tcgetattr(slave) == before
-    os.close(master)
-    os.close(slave)
-
-
 # --- children ---------------------------------------------------------------------------------------------------
 
 
@@ -474,7 +257,7 @@ def test_a_child_that_cannot_be_started_is_told(keep):
     plan = encode(plan_of([ops.FindProgram("no-such-hypervisor", "/bin")]))
     keeper = keep(machine=machine_file((1, "hypervisor", [(2, 2)], plan)))
     assert keeper.wait() == 255
-    assert " ".join(keeper.status) == "child 0 0 0 0 hypervisor actor 0 op 0 errno 2 value 0"
+    assert " ".join(keeper.status) == "child 0 0 0 0 0 0 hypervisor actor 0 op 0 errno 2 value 0"
 
 
 @pytest.mark.parametrize(
@@ -502,7 +285,15 @@ def test_a_vital_childs_end_is_the_machines(keep):
     plan = encode(plan_of(program("exit 3")))
     keeper = keep(machine=machine_file((0, "helper", [], plan), (1, "hypervisor", [], plan)))
     assert keeper.wait() == 255
-    assert keeper.status == ["guest", "0", "0", "0", "0", "hypervisor", "status", "768"]
+    assert keeper.status == ["guest", *"000000", "hypervisor", "status", "768"]
+
+
+def gone_or_zombie(pid):
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            assert file.read().rsplit(b") ", 1)[1][:1] in b"ZX"
+    except (FileNotFoundError, ProcessLookupError):
+        return
 
 
 def test_the_machine_dies_with_its_keeper(keep):
@@ -514,7 +305,7 @@ def test_the_machine_dies_with_its_keeper(keep):
     os.kill(child, signal.SIGKILL)
     keeper.wait()
     for pid in grandchildren:
-        assert not os.path.exists(f"/proc/{pid}") or b"zombie" in open(f"/proc/{pid}/status", "rb").read()
+        gone_or_zombie(pid)
 
 
 def test_the_keeper_has_given_everything_up(keep):

@@ -15,11 +15,13 @@ from hypothesis import strategies as st
 from helper_harness import NATIVE
 from lacks import find_program, need
 from vm_harness import (
+    ANSWER,
     CLOSE,
     CONTENT,
     CREDIT,
     DATA,
     DONE,
+    EOF,
     EXIT,
     GUEST_CREDIT,
     GUEST_DATA,
@@ -34,9 +36,11 @@ from vm_harness import (
     REPORTED,
     RUN,
     SIGNAL,
+    START,
     STDIN,
     STOP,
     WINDOW_BYTES,
+    WINSIZE,
     Frame,
     Keeper,
     run_payload,
@@ -47,7 +51,7 @@ FUZZ_SECONDS = 3
 VERSION = struct.pack("<I", 1)
 REPORT_BYTES = bytes(24)
 WINDOW = struct.pack("<I", WINDOW_BYTES)
-EXIT_BYTES = bytes(28)
+EXIT_BYTES = bytes(44)
 INITS, EXECS = 1, 2  # the channels of the clients below, in the order of their RUN
 
 
@@ -93,7 +97,7 @@ BREACHES = {
     "a stream where there is none": frames((DONE, bytes(4), 1, 1)),
     "a report too short": frames((REPORT, bytes(23), 1)),
     "a report too long": frames((REPORT, bytes(24 + 1025), 1)),
-    "an exit too short": frames((EXIT, bytes(27), 1)),
+    "an exit too short": frames((EXIT, bytes(43), INITS)),
     "hello on a channel": frames((HELLO, VERSION, 1)),
     "hello again": frames((HELLO, VERSION, 0)),
     "a channel that was never given": frames((GUEST_DATA, b"x", 3, 1)),
@@ -144,32 +148,31 @@ def test_what_is_no_hello_ends_the_machine(keep, data):
     assert keeper.status[0] == "protocol"
 
 
-def test_a_channel_without_a_run_says_nothing_of_a_process(keep):
-    for at, part in enumerate(
-        [
-            (GUEST_DATA, b"x", 1, 1),
-            (GUEST_EOF, b"", 1, 1),
-            (EXIT, EXIT_BYTES, 1),
-            (REPORT, REPORT_BYTES, 1),
-            (GUEST_CREDIT, WINDOW, 1),
-        ]
-    ):
-        if at:
-            os.unlink(keeper.control_path)
-        keeper = greeted(keep())
-        client = keeper.connect()
-        client.send(READ, b"/proc/version")
-        keeper.guest.until(READ)
-        keeper.guest.socket.sendall(frames(part))
-        assert keeper.wait() == 255
-        assert keeper.status[0] == "protocol"
+@pytest.mark.parametrize(
+    "part",
+    [
+        (GUEST_DATA, b"x", 1, 1),
+        (GUEST_EOF, b"", 1, 1),
+        (EXIT, EXIT_BYTES, 1),
+        (REPORT, REPORT_BYTES, 1),
+        (GUEST_CREDIT, WINDOW, 1),
+    ],
+)
+def test_a_channel_without_a_run_says_nothing_of_a_process(keep, part):
+    keeper = greeted(keep())
+    client = keeper.connect()
+    client.send(READ, b"/proc/version")
+    keeper.guest.until(READ)
+    keeper.guest.socket.sendall(frames(part))
+    assert keeper.wait() == 255
+    assert keeper.status[0] == "protocol"
 
 
 def test_the_guests_end_is_told(keep):
     keeper = greeted(keep())
     keeper.guest.socket.close()
     assert keeper.wait() == 255
-    assert keeper.status == ["guest", "0", "0", "0", "0", "port"]
+    assert keeper.status == ["guest", *"000000", "port"]
 
 
 def test_frames_that_were_under_way_when_a_client_left_are_let_pass(keep):
@@ -196,6 +199,25 @@ def test_frames_cut_anywhere_are_put_together(keep):
         keeper.guest.socket.sendall(bytes([byte]))
     assert keeper.process.communicate(timeout=20)[0] == b"some text"
     assert (keeper.wait(), keeper.status[0]) == (0, "exited")
+
+
+def test_a_guest_that_does_not_obey_a_kill_is_ended(keep):
+    keeper = keep()
+    client = running(keeper)
+    client.send(SIGNAL, struct.pack("<iI", 9, 2))
+    assert keeper.guest.until(SIGNAL).payload[:1] == b"\x09"
+    assert keeper.wait() == 137
+    assert keeper.status[0] == "stopped"
+
+
+def test_a_guest_that_says_exit_and_no_more_is_ended_by_a_kill(keep):
+    keeper = keep()
+    client = running(keeper)
+    keeper.guest.socket.sendall(frames((EXIT, EXIT_BYTES, INITS)))
+    client.send(SIGNAL, struct.pack("<iI", 9, 2))
+    began = time.monotonic()
+    assert keeper.wait() == 0
+    assert time.monotonic() - began < 2
 
 
 # --- clients ----------------------------------------------------------------------------------------------------
@@ -307,7 +329,7 @@ def test_small_frames_of_a_guest_are_held_without_their_headers(keep):
 # --- by chance --------------------------------------------------------------------------------------------------
 
 FROM_GUEST = st.sampled_from([HELLO, REPORT, REPORTED, GUEST_DATA, GUEST_EOF, GUEST_CREDIT, EXIT, CONTENT, DONE])
-LENGTHS = {REPORT: 24, GUEST_CREDIT: 4, EXIT: 28, DONE: 4, HELLO: 4, REPORTED: 0, GUEST_EOF: 0}
+LENGTHS = {REPORT: 24, GUEST_CREDIT: 4, EXIT: 44, DONE: 4, HELLO: 4, REPORTED: 0, GUEST_EOF: 0}
 STREAMS = {GUEST_DATA: (1, 2), GUEST_EOF: (1, 2)}
 
 
@@ -335,6 +357,40 @@ def test_whatever_a_guest_says_the_keeper_goes_on_or_ends_with_a_reason(tmp_path
         status = keeper.wait()
         assert keeper.status[0] in {"protocol", "guest", "exited", "stopped"}, status
         assert 0 <= status <= 255  # by itself, not by a signal
+
+
+TO_GUEST = st.integers(PLAN, 15).filter(lambda kind: kind not in {SIGNAL, STOP})
+CLIENT_LENGTHS = {RUN: 8, CREDIT: 4, WINSIZE: 4, ANSWER: 8, EOF: 0, START: 0}
+
+
+@st.composite
+def likely_packets(draw):
+    kind = draw(TO_GUEST)
+    length = CLIENT_LENGTHS.get(kind, draw(st.integers(1, 300)))
+    payload = draw(st.binary(min_size=length, max_size=length))
+    return Frame(kind, payload, draw(st.sampled_from((0, 0, 0, 1))), draw(st.integers(0, 2))).encode()
+
+
+PACKETS = st.lists(st.one_of(likely_packets(), likely_packets(), st.binary(min_size=1, max_size=40)), max_size=20)
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(connections=st.lists(PACKETS, max_size=5))
+def test_whatever_clients_say_the_machine_and_the_others_go_on(tmp_path, connections):
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(tmp_path / "control")
+    with Keeper(tmp_path, guest=True, stdout=subprocess.DEVNULL) as keeper:
+        running(keeper)
+        for packets in connections:
+            client = keeper.connect()
+            with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+                for packet in packets:
+                    client.socket.send(packet)
+        other = keeper.connect()
+        other.send(READ, b"/proc/last")
+        while keeper.guest.until(READ).payload != b"/proc/last":
+            continue
+        assert keeper.process.poll() is None
 
 
 def test_the_frame_readers_survive_the_fuzzer_under_sanitizers(tmp_path):

@@ -39,9 +39,10 @@ NOBODY = 65534
 FENCED = re.compile(r"(?:^<!-- (?P<mark>[a-z ]+) -->\n)?^```(?P<kind>\w*)\n(?P<text>.*?)^```$", re.S | re.M)
 LINK = re.compile(r"\[(?:[^\[\]]|\[[^\]]*\])*\]\(([^)\s]+)\)")
 HEADING = re.compile(r"^#+ +(.*)$", re.M)
-# paths of the machine that a page was written on, and what only its writer knows
+# paths of the machine that a page was written on, and what only its writer knows; 10.0.2 and 10.0.3 are the networks of
+# a guest
 PRIVATE = re.compile(
-    r"/work/|/root/[a-z]|/home/(?!ann\b)[a-z]+|process_api|\blocalhost:\d|\b10\.\d+\.\d+\.\d+|TODO|FIXME"
+    r"/work/|/root/[a-z]|/home/(?!ann\b)[a-z]+|process_api|\blocalhost:\d|\b10\.(?!0\.[23]\.)\d+\.\d+\.\d+|TODO|FIXME"
 )
 
 

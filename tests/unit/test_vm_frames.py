@@ -59,6 +59,6 @@ def test_a_seed_carries_the_time_and_bounded_entropy() -> None:
 
 
 def test_an_end_has_exactly_its_numbers() -> None:
-    assert frames.exit_of(b"\x09\0\0\0" + b"\x01" + bytes(23)).user_us == 1
-    with pytest.raises(ValueError, match="in place of 28"):
+    assert frames.exit_of(b"\x09\0\0\0" + b"\x01" + bytes(39)).user_us == 1
+    with pytest.raises(ValueError, match="in place of 44"):
         frames.exit_of(b"\x09\0\0\0")

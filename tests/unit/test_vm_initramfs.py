@@ -226,7 +226,8 @@ def test_signatures_are_left_out_where_the_kernel_does_not_insist(tmp_path: Path
     assert without_signature(nonsense) == nonsense
     (tmp_path / "config-6.1").write_text("CONFIG_MODULE_SIG=y\n# CONFIG_MODULE_SIG_FORCE is not set\n")
     (tmp_path / "config-6.2").write_text("CONFIG_MODULE_SIG=y\nCONFIG_MODULE_SIG_FORCE=y\n")
-    assert [must_be_signed(version, str(tmp_path)) for version in ("6.1", "6.2", "6.3")] == [False, True, True]
+    (tmp_path / "config-6.3").write_text("CONFIG_LOCK_DOWN_KERNEL_FORCE_INTEGRITY=y\n")
+    assert [must_be_signed(f"6.{minor}", str(tmp_path)) for minor in (1, 2, 3, 4)] == [False, True, True, True]
 
 
 def test_a_module_that_is_listed_but_not_there_is_named(tree: Path) -> None:

@@ -15,6 +15,7 @@ from boxwright.boxes.vm.machine import (
     Child,
     Disk,
     MachineSpec,
+    MemoryFile,
     Network,
     Share,
     encode_machine,
@@ -49,11 +50,24 @@ def test_the_whole_command_of_a_plain_machine() -> None:
         " -global virtio-mmio.force-legacy=false"
         " -machine microvm,dump-guest-core=off,mem-merge=off,isa-serial=off -accel tcg,tb-size=128 -cpu max -smp 1 -m 256M"
         " -bios qboot.rom -kernel /k -initrd /i -append console= quiet panic=-1 cryptomgr.notests"
-        " initcall_blacklist=init_kprobe_trace,crypto_kdf108_init pci=off tsc=reliable no_timer_check"
+        " initcall_blacklist=init_kprobe_trace,crypto_kdf108_init rcupdate.rcu_expedited=1 pci=off tsc=reliable no_timer_check"
         " tsc_early_khz=2500000"
         " -device virtio-serial-device,max_ports=2 -chardev socket,id=port,fd=7"
         " -device virtserialport,chardev=port,name=boxwright"
     )
+
+
+def test_a_machine_that_waits_for_a_saved_one_boots_nothing() -> None:
+    words = argv(memory_file=MemoryFile("/m,1", shared=True), incoming=True, orders_fd=9)
+    assert not {"-kernel", "-initrd", "-append"} & set(words)
+    assert values(words, "-incoming") == ["defer"]
+    assert values(words, "-object") == ["memory-backend-file,mem-path=/m,,1,share=on,id=m0,size=256M"]
+    assert "socket,id=orders,fd=9" in values(words, "-chardev")
+    assert "chardev=orders,mode=control" in values(words, "-mon")
+    readonly = argv(memory_file=MemoryFile("/m", readonly=True), incoming=True)
+    assert values(readonly, "-object") == [
+        "memory-backend-file,mem-path=/m,share=off,readonly=on,rom=off,id=m0,size=256M"
+    ]
 
 
 def test_the_filter_of_the_hypervisor_is_always_on() -> None:
@@ -97,7 +111,7 @@ def test_everything_is_given_by_descriptor() -> None:
 def test_memory_is_shared_only_where_a_daemon_must_see_it() -> None:
     assert "-object" not in argv()
     words = argv(shares=(Share("a", 3),))
-    assert values(words, "-object") == ["memory-backend-memfd,id=m0,size=256M,share=on"]
+    assert values(words, "-object") == ["memory-backend-memfd,share=on,id=m0,size=256M"]
     assert "memory-backend=m0" in values(words, "-machine")[0].split(",")
 
 

@@ -5,6 +5,7 @@ import stat
 import pytest
 
 from boxwright.boxes.vm import virtiofsd
+from boxwright.boxes.vm.guest import guest_root
 from boxwright.boxes.vm.ids import JailIds, disk_ids, mapped_ids
 from boxwright.boxes.vm.shares import AT, Shares, make_shares, refuse_kinds, sources
 from boxwright.boxes.vm.virtiofsd import Virtiofsd, command, options_in
@@ -136,7 +137,7 @@ def test_what_only_begins_like_the_kernels_files_is_shared() -> None:
 @pytest.mark.parametrize("source", ["/dev", "/dev/shm", "//dev/./kvm"])
 def test_devices_and_shared_memory_of_the_host_are_refused(source: str) -> None:
     with pytest.raises(UnsupportedError, match="not the guest's") as caught:
-        sources(config(DEV, bind(source, "bind")), "/root", "/bundle")
+        sources(config(DEV, bind(source, "bind")), "/root", "/bundle", overlay=False)
     assert caught.value.property == "/mounts/1/source"
 
 
@@ -154,14 +155,16 @@ def test_what_nothing_propagates_to_may_be_shared(option: str) -> None:
 
 @pytest.mark.parametrize("kind", [stat.S_IFSOCK, stat.S_IFIFO, stat.S_IFCHR, stat.S_IFBLK])
 def test_what_connects_to_the_hosts_kernel_is_refused_by_its_line(kind: int) -> None:
-    wanted = sources(config(DEV, bind("/run/some", "bind")), "/root", "/bundle")
+    wanted = sources(config(DEV, bind("/run/some", "bind")), "/root", "/bundle", overlay=False)
     with pytest.raises(UnsupportedError, match="`/run/some`") as caught:
         refuse_kinds({"/root": stat.S_IFDIR, "/run/some": kind | 0o600}, wanted)
     assert caught.value.property == "/mounts/1/source"
 
 
 def test_files_directories_and_what_is_not_there_are_not_refused() -> None:
-    wanted = sources(config(DEV, bind("/a", "bind"), bind("/b", "bind"), bind("/c", "bind")), "/root", "/bundle")
+    wanted = sources(
+        config(DEV, bind("/a", "bind"), bind("/b", "bind"), bind("/c", "bind")), "/root", "/bundle", overlay=False
+    )
     refuse_kinds({"/a": stat.S_IFREG | 0o644, "/b": stat.S_IFDIR | 0o755}, wanted)
     assert [source.path for source in wanted] == ["/root", "/a", "/b", "/c"]
 
@@ -186,6 +189,24 @@ def test_the_guest_mounts_the_tree_once() -> None:
     made = [step.op for step in plan.outer]
     assert ops.FsMount(0, "virtiofs", ("source=boxwright",), 0) in made
     assert ops.AttachRoot(0, AT, 1) in made
+
+
+def test_a_root_that_is_shared_by_parts_is_put_together_in_the_guest() -> None:
+    branches = ((("etc", "/etc"), ("usr", "/usr")), (("bin", "usr/bin"),), ("var",))
+    found = make_shares(config(DEV), "/", "/bundle", ON_DISK, overlay=True, branches=branches)
+    parts = found.mounts[1:-1]
+    assert [(m.destination, m.source) for m in parts] == [
+        ("/share/root/etc", "/etc"),
+        ("/share/root/usr", "/usr"),
+        ("/share/root/var", "/var"),
+    ]
+    for mount in parts:
+        folded = fold(mount.options)
+        assert folded.attr_set & folded.rec_set & MOUNT_ATTR_RDONLY
+        assert folded.rec_set & CONFINED == CONFINED
+        assert mount.at("source") == "/root/path"
+    root = guest_root(found.root, overlay=True, size_bytes=0, branches=branches)
+    assert (root.binds, root.links, root.branches) == (("etc", "usr", "var"), (("bin", "usr/bin"),), ())
 
 
 def test_nothing_shared_is_no_mount_and_no_server() -> None:

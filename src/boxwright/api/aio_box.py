@@ -1,11 +1,9 @@
 """A box that stays, on asyncio."""
 
 import asyncio
-from _signal import SIGKILL
 
-from boxwright.api import transfer
 from boxwright.api.aio_process import Process
-from boxwright.api.aio_running import collect, end_of, kill_program, start
+from boxwright.api.aio_running import ask, begin, collect, end_of, kill_program, start
 from boxwright.api.arguments import process_for
 from boxwright.api.box import BaseBox
 from boxwright.api.records import GIB, Result
@@ -27,14 +25,15 @@ class Box(BaseBox):
         async with boxwright.aio.Box(rootfs="/srv/root") as box:
             print((await box.exec(["uname", "-n"])).stdout)
 
-    `kill`, `pause`, `resume`, `update`, `stats`, `state` are not awaited: they are done at once.
+    `kill`, `pause`, `resume`, `update`, `stats`, `state` are not awaited: they are done at once, or within the
+    milliseconds that a guest takes to answer.
     """
 
     async def open(self) -> "Self":
         """Make the box; `async with` does it by itself."""
         driver = self._prepare()
         try:
-            init = await start(driver.begin(()))
+            init = await start(await begin(driver, ()))
         except BaseException:
             self._unprepare()
             raise
@@ -49,7 +48,7 @@ class Box(BaseBox):
         driver, init, programs = taken
         with init:
             try:
-                init.signal(SIGKILL)
+                init.destroy()
                 await end_of(driver, *programs, init)
             except BaseException:
                 end_box(driver, init, programs)
@@ -80,7 +79,7 @@ class Box(BaseBox):
         box = self._open()
         process = process_for(box.process, argv, env=env, cwd=cwd, user=user, terminal=False)
         with Capture(stdin, self.limits.output_bytes) as capture:
-            before = box.oom_kills()
+            before = await ask(box, box.oom_kills)
             with self._note(await start(box.begin_process(process, capture.stdio.theirs))) as program:
                 capture.started()
                 try:
@@ -88,8 +87,8 @@ class Box(BaseBox):
                 except BaseException:
                     end_program(box, program)
                     raise
-                oom_kills = box.oom_kills() - before
-                return capture.result(ending, box.memory_peak_bytes(), oom_kills, timed_out=timed_out)
+                oom_kills = await ask(box, box.oom_kills) - before
+                return capture.result(ending, await ask(box, box.memory_peak_bytes), oom_kills, timed_out=timed_out)
 
     async def spawn(
         self,
@@ -112,8 +111,8 @@ class Box(BaseBox):
 
     async def put(self, source: "bytes | StrPath", path: str, *, mode: int | None = None, user: "User" = None) -> None:
         """Put a file or directory into the box: `boxwright.Box.put`."""
-        await asyncio.to_thread(transfer.put_into, self._open(), source, path, mode, user)
+        await asyncio.to_thread(self._open().put, source, path, mode=mode, user=user)
 
     async def get(self, path: str, target: "StrPath | None" = None, *, most_bytes: int | None = GIB) -> bytes:
         """Get a file or directory from the box: `boxwright.Box.get`."""
-        return await asyncio.to_thread(transfer.get_from, self._open(), path, target, most_bytes)
+        return await asyncio.to_thread(self._open().get, path, target, most_bytes)

@@ -103,12 +103,19 @@ class Process:
             return
         self._program.kill_group()
         try:
-            await asyncio.shield(self._end)
+            await self._killed()
         finally:
             self._loop.remove_reader(self._program.fileno())
             for transport in self._transports:
                 transport.close()
             self._program.close()
+
+    async def _killed(self) -> None:
+        patience_s = self._program.patience_s
+        done, _ = await asyncio.wait({self._end}, timeout=patience_s)
+        if not done:
+            self._program.destroy()
+            await asyncio.shield(self._end)
 
     async def __aenter__(self) -> "Self":
         return self

@@ -2,17 +2,16 @@
 
 import asyncio
 import os
-from _signal import SIGKILL
 
 from boxwright.api.arguments import driver_for, options_for
 from boxwright.api.records import Limits, Result
-from boxwright.api.running import end_box
+from boxwright.api.running import check, end_box
 from boxwright.api.streams import Capture
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-    from typing import Self
+    from typing import Self, TypeVar
 
     from boxwright.api.arguments import Argv, StrPath, User
     from boxwright.api.driver import BoxDriver, Starting
@@ -20,6 +19,8 @@ if TYPE_CHECKING:
     from boxwright.api.program import Ending, Program
     from boxwright.api.streams import Input
     from boxwright.runtime.context import Runtime
+
+    T = TypeVar("T")
 
 
 async def run(
@@ -56,11 +57,12 @@ async def run(
     )  # fmt: skip
     with Capture(stdin, limits.output_bytes) as capture:
         box = driver_for(options, runtime, idle=False)
-        with await start(box.begin(capture.stdio.theirs)) as program:
+        with await start(await begin(box, capture.stdio.theirs)) as program:
             try:
                 capture.started()
                 ending, timed_out = await collect(capture, program, timeout_s, lambda: kill_box(box, program))
-                return capture.result(ending, box.memory_peak_bytes(), box.oom_kills(), timed_out=timed_out)
+                peak_bytes, oom_kills = await ask(box, box.memory_peak_bytes), await ask(box, box.oom_kills)
+                return capture.result(ending, peak_bytes, oom_kills, timed_out=timed_out)
             except BaseException:
                 end_box(box, program)
                 raise
@@ -68,13 +70,13 @@ async def run(
                 box.remove()
 
 
-async def readable(fd: int) -> None:
-    """Wait until there is something to read. Nobody else may watch the descriptor in this loop."""
+async def readable(fd: int, timeout_s: float | None = None) -> None:
+    """Wait until there is something to read, or the time is over. Nobody else may watch the descriptor in this loop."""
     loop = asyncio.get_running_loop()
     ready: asyncio.Future[None] = loop.create_future()
     loop.add_reader(fd, _resolve, ready)
     try:
-        await ready
+        await asyncio.wait({ready}, timeout=timeout_s)
     finally:
         loop.remove_reader(fd)
 
@@ -84,11 +86,35 @@ def _resolve(future: "asyncio.Future[None]") -> None:
         future.set_result(None)
 
 
+async def ask(box: "BoxDriver", question: "Callable[[], T]") -> "T":
+    """What the box answers, in a thread where it may have to wait for that."""
+    return await asyncio.to_thread(question) if box.waits else question()
+
+
+async def begin(box: "BoxDriver", stdio: "Sequence[int]") -> "Starting":
+    """Begin making the box, in a thread where that takes long. Cancelled, it is undone."""
+    if not box.waits:
+        return box.begin(stdio)
+    beginning = asyncio.create_task(asyncio.to_thread(box.begin, stdio))
+    try:
+        return await asyncio.shield(beginning)
+    except asyncio.CancelledError:
+        beginning.add_done_callback(_undo)  # a thread cannot be interrupted
+        await asyncio.wait({beginning})
+        raise
+
+
+def _undo(beginning: "asyncio.Task[Starting]") -> None:
+    if beginning.exception() is None:
+        error = asyncio.CancelledError()
+        beginning.result().__exit__(type(error), error, None)
+
+
 async def start(starting: "Starting") -> "Program":
     """Wait until the program runs. What fails, or is cancelled, is undone."""
     with starting:
         while True:
-            await readable(starting.fileno())
+            await readable(starting.fileno(), starting.left_s())
             if (program := starting.step()) is not None:
                 return program
 
@@ -103,6 +129,8 @@ async def collect(
         else:
             ending, timed_out = await kill(), True
     assert ending is not None
+    if not timed_out:
+        check(program)
     capture.drain()
     return ending, timed_out
 
@@ -161,7 +189,7 @@ class _Serving:
 
 async def kill_box(box: "BoxDriver", program: "Program") -> "Ending":
     """Kill a box by its first program, and wait for its end."""
-    program.signal(SIGKILL)
+    program.kill()
     return await end_of(box, program)
 
 
@@ -175,16 +203,20 @@ async def end_of(box: "BoxDriver", *programs: "Program") -> "Ending":
     """Wait for the end of what was killed; that of the last one is given."""
     box.thaw()  # what is paused does not even die
     for program in programs:
+        if program.reap() is None:
+            await ended(program, program.patience_s)
+        if program.reap() is None:
+            program.destroy()
         while (ending := program.reap()) is None:
             await ended(program)
     assert ending is not None
     return ending
 
 
-async def ended(program: "Program") -> None:
-    """Wait until a program has ended, whoever else in the loop watches it."""
+async def ended(program: "Program", timeout_s: float | None = None) -> None:
+    """Wait until a program has ended, or the time is over, whoever else in the loop watches it."""
     fd = os.dup(program.fileno())
     try:
-        await readable(fd)
+        await readable(fd, timeout_s)
     finally:
         os.close(fd)

@@ -95,12 +95,19 @@ def published(words_: "Sequence[str]", isolation: str, network: str) -> None:
 
 def driver_for(options: BoxOptions, runtime: "Runtime | None", *, idle: bool) -> "BoxDriver":
     """The box of that kind, not yet begun; in the runtime given, or that of this user."""
+    from boxwright.api.boxes import prepare
     from boxwright.api.linux import LinuxBox
     from boxwright.api.sweep import default_runtime, sweep
 
     runtime = runtime or default_runtime()
     sweep(runtime)
-    return LinuxBox(options, runtime, idle=idle)
+    creation = prepare(options, runtime)
+    creation.idle = idle
+    if creation.box == "vm":
+        from boxwright.api.machine import MachineBox
+
+        return MachineBox(creation)
+    return LinuxBox(creation)
 
 
 def words(argv: "Argv | None") -> tuple[str, ...]:

@@ -273,9 +273,7 @@ class Box(BaseBox):
         Links on the way to `path` lead where they would lead in the box, never out of it, whatever a program in the
         box does meanwhile. Raises HostError, and UsageError for a source that is no file, directory or link.
         """
-        from boxwright.api.transfer import put_into
-
-        put_into(self._open(), source, path, mode, user)
+        self._open().put(source, path, mode=mode, user=user)
 
     def get(self, path: str, target: "StrPath | None" = None, *, most_bytes: int | None = GIB) -> bytes:
         """Get the file at `path` in the box: its content, or, with `target`, written to that new path of the host.
@@ -287,9 +285,7 @@ class Box(BaseBox):
         Links in `path` are followed as in the box, never out of it. Only regular files are read, and none of the
         kernel's own (procfs, sysfs). Raises HostError.
         """
-        from boxwright.api.transfer import get_from
-
-        return get_from(self._open(), path, target, most_bytes)
+        return self._open().get(path, target, most_bytes)
 
 
 __all__ = ["Box", "Process"]

@@ -116,7 +116,8 @@ def _change_linux(document: "JSON", options: "BoxOptions", *, groups: bool) -> N
     if limits:
         linux["resources"] = {**_object(linux, "resources"), **limits}
     if options.network == "host":
-        if any(mount.get("type") == "sysfs" for mount in _list(document, "mounts")) and os.geteuid() != 0:
+        mounts_sysfs = any(mount.get("type") == "sysfs" for mount in _list(document, "mounts"))
+        if mounts_sysfs and os.geteuid() != 0 and options.isolation != "vm":  # whose sysfs is the guest's
             raise UsageError("without root sysfs cannot be mounted over the host's network", hint="bind /sys instead")
         namespaces = _list(linux, "namespaces")
         linux["namespaces"] = [namespace for namespace in namespaces if namespace.get("type") != "network"]

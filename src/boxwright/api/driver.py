@@ -9,10 +9,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from typing import Any, Protocol, Self
 
-    from boxwright.api.options import BoxOptions
+    from boxwright.api.arguments import StrPath, User
     from boxwright.api.program import Program
-    from boxwright.host.files import Root
-    from boxwright.runtime.context import Runtime
     from boxwright.spec.types import Process, Resources
 
     class Starting(Protocol):
@@ -20,6 +18,9 @@ if TYPE_CHECKING:
 
         def fileno(self) -> int:
             """Readable when `step` would not block."""
+
+        def left_s(self) -> float | None:
+            """After so many seconds `step` is to be called though there is nothing to read; None is never."""
 
         def step(self) -> Program | None:
             """Go on; the program, once it runs. Raises BoxwrightError where it cannot be started."""
@@ -29,6 +30,9 @@ if TYPE_CHECKING:
 
     class BoxDriver(Protocol):
         """One box, of whatever kind."""
+
+        waits: bool
+        """Whether what it does may wait for somebody's answer: an event loop leaves it to a thread then."""
 
         @property
         def id(self) -> str:
@@ -71,14 +75,11 @@ if TYPE_CHECKING:
         def state(self) -> dict[str, Any]:
             """Its state (runtime.md#runtimeState)."""
 
-        def root(self) -> Root:
-            """Its root directory, to put files into and to get them from; the caller closes it."""
+        def put(self, source: bytes | StrPath, path: str, *, mode: int | None, user: User) -> None:
+            """What `Box.put` does. Waits."""
+
+        def get(self, path: str, target: StrPath | None, most_bytes: int | None) -> bytes:
+            """What `Box.get` does. Waits."""
 
         def remove(self) -> None:
             """Kill what is left of it and remove all that was made for it. Nothing happens the second time."""
-
-    class Isolation(Protocol):
-        """A kind of box."""
-
-        def __call__(self, options: BoxOptions, runtime: Runtime, *, idle: bool) -> BoxDriver:
-            """A box, not yet begun; `idle` for one without a program. Raises what is wrong with the options."""

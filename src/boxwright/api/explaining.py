@@ -2,12 +2,14 @@
 
 import os
 
+from boxwright.boxes.require import isolation_of, require_isolation
 from boxwright.plan.request import Request, RootSource
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from boxwright.api.options import BoxOptions
     from boxwright.plan.explain import Explanation
+    from boxwright.plan.ops import Plan
     from boxwright.plan.request import HostFacts
     from boxwright.plan.resctrl import ResctrlSite
     from boxwright.runtime.context import Runtime
@@ -18,7 +20,11 @@ _STAGE_ID = "box"  # what stands for an id that is made up anew for each box
 
 def explain_bundle(document: bytes, bundle: str, runtime: "Runtime") -> "Explanation":
     """What `create` of this configuration would do. Raises ConfigError, UnsupportedError and HostError as it would."""
-    config = _checked(document)
+    config = _checked(document, runtime)
+    if isolation_of(config, runtime.isolation) == "vm":
+        from boxwright.api.explaining_vm import explain_machine
+
+        return explain_machine(config, bundle, None, os.path.basename(bundle) or "container", runtime)
     root = os.path.realpath(os.path.join(bundle, config.root.path)) if config.root else ""
     return _explain(config, bundle, RootSource(root), os.path.basename(bundle) or "container", runtime)
 
@@ -26,21 +32,24 @@ def explain_bundle(document: bytes, bundle: str, runtime: "Runtime") -> "Explana
 def explain_box(options: "BoxOptions", runtime: "Runtime") -> "Explanation":
     """What `run` of a command in a box would do. Raises UnsupportedError and ConfigError as it would."""
     from boxwright.api.recipe import Recipe, capabilities_of
-    from boxwright.boxes.require import NOT_YET
-    from boxwright.errors import UnsupportedError
     from boxwright.host.facts import is_privileged
     from boxwright.host.seccomp import host_arch
     from boxwright.plan.default_profile import default_seccomp
     from boxwright.spec.jsontext import encode_json
 
-    if options.isolation != "linux":
-        raise UnsupportedError("run", options.isolation, NOT_YET)
-    recipe = Recipe(options, privileged=is_privileged())
-    config = _checked(encode_json(recipe.document()).encode())
+    require_isolation(options.isolation)
+    alone = (runtime.isolation or options.isolation) == "vm"
+    recipe = Recipe(options, privileged=alone or is_privileged())
+    config = _checked(encode_json(recipe.document()).encode(), runtime)
     if config.linux is not None and config.linux.seccomp is None:
         profile = default_seccomp(capabilities_of(options), host_arch())
         config = config.replace(linux=config.linux.replace(seccomp=profile))
     container_id = options.name or _STAGE_ID
+    if alone:
+        from boxwright.api.explaining_vm import explain_machine
+
+        overlay = (recipe.root, options.root_bytes or 0) if options.overlay else None
+        return explain_machine(config, recipe.root, overlay, container_id, runtime)
     root = RootSource(recipe.root)
     if options.overlay:
         root = _overlay(recipe.root, os.path.join(runtime.root, container_id, "root"))
@@ -60,14 +69,14 @@ def _overlay(root: str, stage: str) -> RootSource:
     return source
 
 
-def _checked(document: bytes) -> "Config":
+def _checked(document: bytes, runtime: "Runtime") -> "Config":
     from boxwright.boxes.require import require
     from boxwright.spec.decode import decode
     from boxwright.spec.validate import refuse, validate
 
     config = decode(document)
     refuse(validate(config))
-    require(config)
+    require(config, isolation_of(config, runtime.isolation))
     return config
 
 
@@ -79,6 +88,20 @@ def _explain(config: "Config", bundle: str, root: RootSource, container_id: str,
     facts = host_facts.probe_for(config)
     request = _request(config, facts, bundle, root, container_id, runtime.cgroup_driver)
     return explain(compile_create(config, facts, request), config, facts)
+
+
+def jail_plan(config: "Config", root: RootSource, container_id: str, runtime: "Runtime") -> "Plan":
+    """The plan of the jail that holds a virtual machine."""
+    from boxwright.boxes.vm.jail import CAPABILITIES
+    from boxwright.host import facts as host_facts
+    from boxwright.host.seccomp import compile_section, host_arch
+    from boxwright.plan.compile import compile_create
+    from boxwright.plan.default_profile import default_seccomp
+
+    facts = host_facts.probe_for(config)
+    request = _request(config, facts, "", root, container_id, runtime.cgroup_driver)
+    program = compile_section(default_seccomp(CAPABILITIES, host_arch())).code
+    return compile_create(config, facts, request.replace(gate=False, seccomp=program, own_stdio=False))
 
 
 def _request(
@@ -99,7 +122,7 @@ def _request(
         placement=placement,
         site=site,
         state=("", ""),
-        seccomp=_filter(config),
+        seccomp=filter_of(config),
         gate=True,
         listener=bool(section and section.listener_path and uses_notify(section)),
         resctrl=_resctrl(config, facts, container_id),
@@ -115,7 +138,8 @@ def _resctrl(config: "Config", facts: "HostFacts", container_id: str) -> "Resctr
     return inspect(rdt, container_id, facts.resctrl or mount_point())
 
 
-def _filter(config: "Config") -> bytes:
+def filter_of(config: "Config") -> bytes:
+    """The compiled program of the configuration's filter; empty for none."""
     section = config.linux.seccomp if config.linux else None
     if section is None:
         return b""

@@ -1,9 +1,9 @@
 """The `linux` box for the library: namespaces, control groups and filters of the host's kernel."""
 
+import os
 from _thread import allocate_lock
 from time import monotonic
 
-from boxwright.api.boxes import prepare
 from boxwright.api.program import Program
 from boxwright.errors import StateError
 from boxwright.host.cgroup_oom import oom_kills
@@ -21,27 +21,30 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from typing import Any, Self
 
-    from boxwright.api.options import BoxOptions
+    from boxwright.api.arguments import StrPath, User
     from boxwright.host.files import Root
-    from boxwright.runtime.context import Runtime
     from boxwright.runtime.create import Creation
-    from boxwright.runtime.exec import Joining
+    from boxwright.runtime.exec import Joining as RuntimeJoining
+    from boxwright.runtime.following import Outcome
     from boxwright.runtime.making import Making
+    from boxwright.runtime.vm.exec import MachineJoining
     from boxwright.spec.types import Process, Resources
 
 
 class LinuxBox:
     """A box that is made, used and removed. Safe to share between threads."""
 
-    def __init__(self, options: "BoxOptions", runtime: "Runtime", *, idle: bool) -> None:
-        self._runtime = runtime
-        self._creation = prepare(options, runtime)
-        self._creation.idle = idle
-        self._container = self._creation.container
+    waits = False
+
+    def __init__(self, creation: "Creation") -> None:
+        """Take the creation, which is not begun."""
+        self._runtime = creation.runtime
+        self._creation = creation
+        self._container = creation.container
         self._remove_lock = allocate_lock()
         self._removed = False
         self.id = self._container.id
-        if options.bound and idle:
+        if creation.bound and creation.idle:
             from boxwright.host.lifeline import lifeline
 
             self._creation.lifeline = lifeline()
@@ -62,9 +65,13 @@ class LinuxBox:
             raise
         return _Making(self, creation, making)
 
-    def begin_process(self, process: "Process", stdio: "Sequence[int]") -> "_Joining":
+    def made(self, outcome: "Outcome", started_s: float) -> Program:
+        """Its first program, which runs."""
+        return Program(outcome.pid, started_s, outcome.terminal)
+
+    def begin_process(self, process: "Process", stdio: "Sequence[int]") -> "Joining":
         """Start a further program in it. Raises StateError if it does not run, or is paused."""
-        return _Joining(begin_process(self._container, ExecOptions(process), stdio))
+        return Joining(begin_process(self._container, ExecOptions(process), stdio))
 
     def signal(self, number: int) -> None:
         """Send a signal to its first process. Raises StateError if that has ended."""
@@ -113,8 +120,24 @@ class LinuxBox:
 
         return state(self._runtime, self.id)
 
-    def root(self) -> "Root":
-        """Its root directory. Raises StateError if it does not run."""
+    def put(self, source: "bytes | StrPath", path: str, *, mode: int | None, user: "User") -> None:
+        """Put files into it. Raises as `Box.put`."""
+        from boxwright.api.transfer import put
+
+        with self._root() as root:
+            put(root, source, path, mode=mode, user=user)
+
+    def get(self, path: str, target: "StrPath | None", most_bytes: int | None) -> bytes:
+        """Get files from it. Raises as `Box.get`."""
+        from boxwright.api.transfer import get, get_to
+
+        with self._root() as root:
+            if target is None:
+                return get(root, path, most_bytes)
+            get_to(root, path, os.fspath(target), most_bytes)
+            return b""
+
+    def _root(self) -> "Root":
         from boxwright.host.files import open_root
 
         container = self._container
@@ -149,7 +172,10 @@ class _Making:
         if outcome is None:
             return None
         run_poststart(self._creation.container, self._creation.config)
-        return Program(outcome.pid, self._started_s, outcome.terminal)
+        return self._box.made(outcome, self._started_s)
+
+    def left_s(self) -> float | None:
+        return self._making.left_s()
 
     def __enter__(self) -> "Self":
         return self
@@ -161,10 +187,10 @@ class _Making:
         self._creation.container.unlock()
 
 
-class _Joining:
+class Joining:
     """A further program being started."""
 
-    def __init__(self, joining: "Joining") -> None:
+    def __init__(self, joining: "RuntimeJoining | MachineJoining") -> None:
         self._joining = joining
         self._started_s = monotonic()
 
@@ -173,7 +199,14 @@ class _Joining:
 
     def step(self) -> Program | None:
         outcome = self._joining.step()
-        return None if outcome is None else Program(outcome.pid, self._started_s, outcome.terminal)
+        return None if outcome is None else self.joined(outcome, self._started_s)
+
+    def left_s(self) -> float | None:
+        return self._joining.left_s()
+
+    def joined(self, outcome: "Outcome", started_s: float) -> Program:
+        """The program, which runs."""
+        return Program(outcome.pid, started_s, outcome.terminal)
 
     def __enter__(self) -> "Self":
         return self

@@ -84,7 +84,7 @@ class Process:
     def close(self) -> None:
         """Kill it with its process group if it still runs, and close its streams."""
         self._program.kill_group()
-        self._program.wait()
+        self._program.wait_killed()
         for stream in (self.stdin, self.stdout, self.stderr):
             if stream is not None:
                 stream.close()

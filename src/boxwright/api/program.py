@@ -40,6 +40,9 @@ class Program:
     `started_s` is when its start was begun (time.monotonic): it may have ended before we hear that it runs.
     """
 
+    patience_s: float | None = None  # after it was killed; for ever where the kernel itself sees to its end
+    fault: BoxwrightError | None = None  # why nobody knows how it ended
+
     def __init__(self, pid: int, started_s: float, terminal: int = -1) -> None:
         self.pid = pid
         self.terminal = terminal
@@ -87,6 +90,16 @@ class Program:
         with self._lock:
             return self.ending is None and send_signal(self._pidfd, number)
 
+    def kill(self) -> None:
+        """SIGKILL to the very program, so that its end can tell what it took."""
+        self.signal(SIGKILL)
+
+    def destroy(self) -> None:
+        """SIGKILL to what stands for it here."""
+        with self._lock:
+            if self.ending is None:
+                send_signal(self._pidfd, SIGKILL)
+
     def kill_group(self) -> None:
         """SIGKILL to it and to its process group: what it has started, as far as that has not left the group."""
         with self._lock:
@@ -97,6 +110,15 @@ class Program:
                 os.killpg(self.pid, SIGKILL)
             except ProcessLookupError:
                 send_signal(self._pidfd, SIGKILL)
+
+    def wait_killed(self) -> Ending:
+        """Wait for the end of what was killed."""
+        ending = self.wait(self.patience_s)
+        if ending is None:
+            self.destroy()
+            ending = self.wait()
+        assert ending is not None
+        return ending
 
     def close(self) -> None:
         """Give the descriptors back; the program is not touched, and nobody should be waiting for it."""

@@ -65,6 +65,8 @@ HOST_SECRETS = (
     "/var/spool/cron",
 )
 HOST_PRIVATE = ("/home", "/root")
+# what says where names are looked up; and where systemd-resolved(8) tells of the servers that it asks itself
+RESOLVER, RESOLVER_UPSTREAM = "/etc/resolv.conf", "/run/systemd/resolve/resolv.conf"
 
 
 class Recipe:
@@ -139,6 +141,7 @@ class Recipe:
             mounts.append(self._scratch("/var/tmp", "1777"))
             mounts += [self._scratch(path, "700") for path in HOST_PRIVATE]
             mounts += self._own_directory()
+            mounts += self._resolver()
         mounts += binds(self._options)
         return mounts
 
@@ -147,7 +150,7 @@ class Recipe:
         return _mount(path, "tmpfs", "tmpfs", "nosuid", "nodev", f"mode={mode}", *size)
 
     def _sysfs(self) -> "JSON":
-        if self._options.network == "host" and not self._privileged:
+        if self._options.network == "host" and not self._privileged and self._options.isolation != "vm":
             return _mount("/sys", "none", "/sys", "rbind", "nosuid", "noexec", "nodev", "ro")
         return _mount("/sys", "sysfs", "sysfs", "nosuid", "noexec", "nodev", "ro")
 
@@ -158,6 +161,17 @@ class Recipe:
         here = os.getcwd()
         asked_for = any(bind.destination == here for bind in self._options.binds)
         return [] if here == "/" or asked_for else [_bind(here, here, writable=False)]
+
+    def _resolver(self) -> "list[JSON]":
+        """The host's resolver where the box's /run hides it; for a guest, one that is not on the host's loopback."""
+        if self._options.network != "host":
+            return []
+        place = source = os.path.realpath(RESOLVER)
+        if self._options.isolation == "vm" and _is_loopback_only(place) and os.path.isfile(RESOLVER_UPSTREAM):
+            source = RESOLVER_UPSTREAM
+        if not os.path.isfile(source) or (source == place and not place.startswith("/run/")):
+            return []
+        return [_bind(source, place, writable=False)]
 
     def _linux(self) -> "JSON":
         kinds = ["pid", "ipc", "uts", "mount", "cgroup"]
@@ -179,6 +193,17 @@ class Recipe:
     def _resources(self) -> "JSON":
         devices: JSON = {"devices": [{"allow": False, "access": "rwm"}]} if self._privileged else {}
         return {**devices, **resources(self._options, groups=self._groups)}
+
+
+def _is_loopback_only(path: str) -> bool:
+    """Whether a resolv.conf(5) names servers, and all of them by addresses of the host's loopback."""
+    try:
+        with open(path, encoding="utf-8", errors="replace") as file:
+            words = [line.split() for line in file]
+    except OSError:
+        return False
+    servers = [line[1] for line in words if len(line) > 1 and line[0] == "nameserver"]
+    return bool(servers) and all(server.startswith("127.") or server == "::1" for server in servers)
 
 
 def annotations(options: "BoxOptions") -> dict[str, str]:

@@ -1,7 +1,6 @@
 """Programs driven by a thread: the synchronous half of the library."""
 
 import select
-from _signal import SIGKILL
 from time import monotonic
 
 from boxwright.api.arguments import driver_for, options_for
@@ -57,13 +56,17 @@ def run(
     After `timeout_s` seconds (from the program's start) the box is killed, and what it wrote until then is in the
     result, whose `reason` is `timeout`. A program that fails is no exception: see `Result`.
 
+    `isolation` is `linux`, or `vm` for a kernel of its own in a virtual machine. That takes seconds to boot, which are
+    not in `timeout_s`, and `Usage` is what the guest's kernel has counted for the container.
+
     With `die_with_parent` the program dies with the calling thread, and the next process that makes a box removes what
     was left of this one; a program can shake this off (prctl(2), PR_SET_PDEATHSIG), and is found by that next process
     then.
 
     Safe to call from any number of threads. An exception that comes while it waits, KeyboardInterrupt too, kills and
     removes the box. Raises UsageError for arguments that make no box, ConfigError and UnsupportedError for a
-    configuration that is wrong or cannot be honoured, HostError where the kernel refuses, HookError.
+    configuration that is wrong or cannot be honoured, HostError where the kernel refuses, HookError, and GuestError
+    where a virtual machine does not boot or breaks off.
     """
     limits = limits or Limits()
     options = options_for(
@@ -76,7 +79,7 @@ def run(
         with start(box.begin(capture.stdio.theirs)) as program:
             try:
                 capture.started()
-                ending, timed_out = collect(capture, program, timeout_s, lambda: end_box(box, program))
+                ending, timed_out = collect(capture, program, timeout_s, lambda: stop_box(box, program))
                 return capture.result(ending, box.memory_peak_bytes(), box.oom_kills(), timed_out=timed_out)
             except BaseException:
                 end_box(box, program)
@@ -108,6 +111,7 @@ def collect(
         for fd, _events in poll.poll(left_ms):
             if fd == program.fileno():
                 ending = program.reap()
+                check(program)
             elif not capture.ready(fd):
                 poll.unregister(fd)
         if ending is None and deadline is not None and monotonic() >= deadline:
@@ -124,21 +128,28 @@ def end_box(box: "BoxDriver", program: "Program", further: "Iterable[Program]" =
     `further` are the others that are children of ours: until they are reaped the first one does not end
     (pid_namespaces(7)).
     """
-    program.signal(SIGKILL)
+    program.destroy()
     box.thaw()  # what is paused does not even die
     for other in further:
         other.wait()
-    return _end_of(program)
+    return program.wait_killed()
+
+
+def stop_box(box: "BoxDriver", program: "Program") -> "Ending":
+    """As `end_box`, with what the program took told by its end."""
+    program.kill()
+    box.thaw()
+    return program.wait_killed()
+
+
+def check(program: "Program") -> None:
+    """Raise why nobody knows how a program ended."""
+    if program.fault is not None:
+        raise program.fault
 
 
 def end_program(box: "BoxDriver", program: "Program") -> "Ending":
     """Kill a program with its group, and wait for its end."""
     program.kill_group()
     box.thaw()
-    return _end_of(program)
-
-
-def _end_of(program: "Program") -> "Ending":
-    ending = program.wait()
-    assert ending is not None
-    return ending
+    return program.wait_killed()

@@ -12,28 +12,12 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from boxwright.api.arguments import StrPath, User
-    from boxwright.api.driver import BoxDriver
     from boxwright.host.files import Root
 
-_CHUNK_BYTES = 1 << 20
+CHUNK_BYTES = 1 << 20
 _DEEPEST = 128
 _LIST = os.O_RDONLY | os.O_DIRECTORY
-_NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-
-
-def put_into(box: "BoxDriver", source: "bytes | StrPath", path: str, mode: int | None, user: "User") -> None:
-    """What `Box.put` does."""
-    with box.root() as root:
-        put(root, source, path, mode=mode, user=user)
-
-
-def get_from(box: "BoxDriver", path: str, target: "StrPath | None", most_bytes: int | None) -> bytes:
-    """What `Box.get` does."""
-    with box.root() as root:
-        if target is None:
-            return get(root, path, most_bytes)
-        get_to(root, path, os.fspath(target), most_bytes)
-        return b""
+NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 # --- into the box -----------------------------------------------------------------------------------------------
@@ -41,7 +25,7 @@ def get_from(box: "BoxDriver", path: str, target: "StrPath | None", most_bytes: 
 
 def put(root: "Root", source: "bytes | StrPath", path: str, *, mode: int | None, user: "User") -> None:
     """Put bytes, or a path of the host, at a path of the box. Raises as `Box.put`."""
-    directory, name = _place(path)
+    directory, name = place(path)
     uid, gid = (user, user) if isinstance(user, int) else user or (0, 0)
     putter = _Putter(root.outside(uid, gid), root.creator)
     try:
@@ -57,7 +41,8 @@ def put(root: "Root", source: "bytes | StrPath", path: str, *, mode: int | None,
         raise HostError(f"put `{path}` into the box", error.errno or 0, path=path) from error
 
 
-def _place(path: str) -> tuple[str, str]:
+def place(path: str) -> tuple[str, str]:
+    """The directory and the name of what is to be put. Raises UsageError for what is no place."""
     directory, name = os.path.split(path.rstrip("/"))
     if not path.startswith("/") or name in {"", ".", ".."}:
         raise UsageError(f"`{path}` is no absolute path of a file in the box")
@@ -79,7 +64,7 @@ class _Putter:
             raise HostError(f"read `{source}`", error.errno or 0, path=source) from None
         if stat.S_ISREG(found.st_mode):
             with open(source, "rb", buffering=0) as file:
-                chunks = iter(lambda: file.read(_CHUNK_BYTES), b"")
+                chunks = iter(lambda: file.read(CHUNK_BYTES), b"")
                 self.content(parent, name, chunks, found.st_mode & 0o777 if mode is None else mode)
         elif stat.S_ISDIR(found.st_mode):
             self._directory(parent, name, source, found.st_mode & 0o777, depth)
@@ -92,10 +77,10 @@ class _Putter:
         """Write a new file beside the place, and rename it into place."""
         draft = _draft_name()
         with acting_as(self._creator):
-            fd = os.open(draft, _NEW, 0o600, dir_fd=parent)
+            fd = os.open(draft, NEW, 0o600, dir_fd=parent)
         try:
             for chunk in chunks:
-                _write_all(fd, chunk)
+                write_all(fd, chunk)
             os.fchmod(fd, mode & 0o777)
             self._move(parent, draft, name)
             give(fd, self.owner)  # only now: in a directory like /tmp its creator may rename it, and others may not
@@ -142,7 +127,8 @@ def _unlink(parent: int, name: str) -> None:
         return  # it was not made, or a program of the box was faster
 
 
-def _write_all(fd: int, data: bytes) -> None:
+def write_all(fd: int, data: bytes) -> None:
+    """Write all of it. Raises OSError."""
     view = memoryview(data)
     while view:
         view = view[os.write(fd, view) :]
@@ -173,13 +159,13 @@ def get_to(root: "Root", path: str, target: str, most_bytes: int | None) -> None
     except OSError as error:
         raise HostError(f"write to `{directory}`", error.errno or 0, path=directory) from None
     try:
-        if _exists(parent, name):
+        if exists(parent, name):
             raise HostError(f"write `{target}`", errno.EEXIST, path=target)
         fd = root.open(path)
         try:
             _Getter(most_bytes).any(fd, parent, name)
         except BaseException:
-            _remove_tree(parent, name)
+            remove_tree(parent, name)
             raise
         finally:
             os.close(fd)
@@ -200,7 +186,7 @@ class _Getter:
         """Give what is in the file of an O_PATH descriptor to `take`, piece by piece."""
         file = open_regular(fd)
         try:
-            while data := os.read(file, _CHUNK_BYTES):
+            while data := os.read(file, CHUNK_BYTES):
                 self._bytes += len(data)
                 if self._most_bytes is not None and self._bytes > self._most_bytes:
                     raise OSError(errno.EFBIG, os.strerror(errno.EFBIG))
@@ -219,9 +205,9 @@ class _Getter:
             self._file(fd, parent, name, mode)
 
     def _file(self, fd: int, parent: int, name: str, mode: int) -> None:
-        target = os.open(name, _NEW, 0o600, dir_fd=parent)
+        target = os.open(name, NEW, 0o600, dir_fd=parent)
         try:
-            self.content(fd, lambda data: _write_all(target, data))
+            self.content(fd, lambda data: write_all(target, data))
             os.fchmod(target, mode & 0o777)
         finally:
             os.close(target)
@@ -258,7 +244,8 @@ def _names(directory: int) -> list[str]:
         os.close(fd)
 
 
-def _exists(parent: int, name: str) -> bool:
+def exists(parent: int, name: str) -> bool:
+    """Whether there is something of that name."""
     try:
         os.stat(name, dir_fd=parent, follow_symlinks=False)
     except FileNotFoundError:
@@ -266,7 +253,7 @@ def _exists(parent: int, name: str) -> bool:
     return True
 
 
-def _remove_tree(parent: int, name: str) -> None:
+def remove_tree(parent: int, name: str) -> None:
     """Remove what we wrote to the host, with all that is below it."""
     try:
         if not stat.S_ISDIR(os.stat(name, dir_fd=parent, follow_symlinks=False).st_mode):
@@ -277,7 +264,7 @@ def _remove_tree(parent: int, name: str) -> None:
     fd = beneath(parent, name, _LIST)
     try:
         for entry in os.listdir(fd):
-            _remove_tree(fd, entry)
+            remove_tree(fd, entry)
     finally:
         os.close(fd)
     os.rmdir(name, dir_fd=parent)

@@ -118,6 +118,7 @@ _ROWS: tuple[tuple[str, str, Support], ...] = (
     ("hooks.poststop", "config.md#configHooksPoststop", _YES),
     ("annotations", "config.md#configAnnotations", _YES),
     ("linux.namespaces", f"{_LINUX}Namespaces", _needs("without root a user namespace is needed too")),
+    ("linux.namespaces.network", f"{_LINUX}Namespaces", _YES),
     ("linux.namespaces.time", f"{_LINUX}Namespaces", _needs("Linux 5.6")),
     (
         "linux.uidMappings",
@@ -187,20 +188,23 @@ _ROWS: tuple[tuple[str, str, Support], ...] = (
 _HOST_KERNEL = Support(UNSUPPORTED, "it is the host kernel's")
 # what the vm box makes of a property, where that is something else than what the linux box does
 _VM: dict[str, Support] = {
+    "root.path": _partial("without root, with mounts in it: read-only"),
     "mounts[].type": _needs("whatever filesystem the guest's kernel has"),
-    "mounts[].options.idmap": Support(UNSUPPORTED, "the files come to the guest by another mount"),
-    "mounts[].options.ridmap": Support(UNSUPPORTED, "the files come to the guest by another mount"),
-    "mounts[].uidMappings": Support(UNSUPPORTED, "the files come to the guest by another mount"),
-    "mounts[].gidMappings": Support(UNSUPPORTED, "the files come to the guest by another mount"),
+    "mounts[].source": _partial("no socket, pipe, device, nor what is in /dev; /proc and /sys are the guest's own"),
+    "mounts[].options": _partial("no propagation to or from the host"),
     "process.apparmorProfile": _HOST_KERNEL,
     "process.selinuxLabel": _HOST_KERNEL,
     "process.rlimits": _YES,
     "process.oomScoreAdj": _needs("in the guest"),
     "hooks.createContainer": Support(UNSUPPORTED, "its program is the host's, its namespaces are the guest's"),
     "linux.namespaces": _partial("made in the guest; only one of the network can be joined by its path"),
+    "linux.namespaces.network": _partial(
+        "by its path one Ethernet interface of it is the guest's, as veth; without one the network is the host's by "
+        "slirp4netns: IPv4, TCP and UDP, without the host's 127.0.0.0/8"
+    ),
     "linux.uidMappings": _needs("the ids that the machine has on the host; in the guest they are the container's"),
     "linux.gidMappings": _needs("the ids that the machine has on the host; in the guest they are the container's"),
-    "linux.devices": _needs("of the guest's kernel"),
+    "linux.devices": _partial("of the guest's kernel; none outside of /dev and of the guest's own filesystems"),
     "linux.netDevices": _HOST_KERNEL,
     "linux.resources.devices": _needs("in the guest; the machine itself has no device of the host but /dev/kvm"),
     "linux.resources.memory": _needs("the limit is the machine's memory too"),

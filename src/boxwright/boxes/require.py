@@ -48,6 +48,9 @@ def require(config: "Config", box: str = "linux") -> None:
     for field, why in FOREIGN_SECTIONS:
         if field != box and getattr(config, field) is not None:
             raise UnsupportedError(field, box, why, hint=f"remove the section `{field}` from config.json")
+    if box != "vm" and PUBLISH_ANNOTATION in config.annotations:
+        why = "who has a port of the host's network says its owner, and no box of namespaces has ports of its own there"
+        raise UnsupportedError(f"annotations.{PUBLISH_ANNOTATION}", box, why)
     if box == "vm":
         from boxwright.boxes.vm.guest import refuse
 

@@ -33,20 +33,20 @@ def nobodys_ids(count: int) -> int:
     return FIRST_ID + int.from_bytes(os.urandom(4), "little") % places * _STEP
 
 
-def can_be_mapped(paths: "Sequence[str]") -> bool:
-    """Whether the trees at all of these paths can be id-mapped, with whatever is mounted in them.
+def can_be_mapped(paths: "Sequence[tuple[str, bool]]") -> bool:
+    """Whether the trees at all of these paths can be id-mapped, where it says so with whatever is mounted in them.
 
     That is up to each filesystem (mount_setattr(2), "ID-mapped mounts"), so it is tried, on copies of the mounts that
     are gone at once. A path that is not there is no reason against it.
     """
-    wanted = [path for path in dict.fromkeys(paths) if os.path.exists(path)]
+    wanted = [path for path in dict.fromkeys(paths) if os.path.exists(path[0])]
     return all(_try_all(wanted[at : at + _TRIED_AT_ONCE]) for at in range(0, len(wanted), _TRIED_AT_ONCE))
 
 
-def _try_all(paths: "Sequence[str]") -> bool:
+def _try_all(paths: "Sequence[tuple[str, bool]]") -> bool:
     text = f"0 {FIRST_ID} {_STEP}\n"
     steps: list[ops.Op] = [ops.Userns(0, text, text)]
-    for slot, path in enumerate(paths, 1):
-        steps.append(ops.OpenTree(slot, ops.AT_HOST, path, ops.RECURSIVE))
-        steps.append(ops.SetAttr(slot, MOUNT_ATTR_IDMAP, 0, 0, 0, 1))
+    for slot, (path, mounted) in enumerate(paths, 1):
+        steps.append(ops.OpenTree(slot, ops.AT_HOST, path, ops.RECURSIVE if mounted else 0))
+        steps.append(ops.SetAttr(slot, MOUNT_ATTR_IDMAP, 0, 0, 0, int(mounted)))
     return bool(attempt(steps))

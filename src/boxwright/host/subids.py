@@ -60,6 +60,12 @@ def branches(root: str) -> tuple[tuple[tuple[str, str], ...], tuple[tuple[str, s
     return tuple(overlays), tuple(links), tuple(binds)
 
 
+def has_mounts(root: str) -> bool:
+    """Whether something is mounted below the directory, which a user namespace cannot leave out of a bind mount."""
+    below = f"{root.rstrip('/')}/"
+    return any(point != root and point.startswith(below) for point in _mount_points())
+
+
 def _mount_points() -> list[str]:
     with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as file:
         return [line.split(" ", 5)[4].replace("\\040", " ") for line in file]

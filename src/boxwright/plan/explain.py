@@ -88,7 +88,7 @@ def explain(plan: "Plan", config: "Config", facts: "HostFacts") -> Explanation:
         root_writes=_root_writes(plan, readonly=bool(root and root.readonly)),
         hostname=config.hostname or "",
         walls=walls_of(plan, config),
-        stages=_stages(plan),
+        stages=stages_of(plan),
     )
 
 
@@ -123,14 +123,15 @@ def _of_root(step: "Step") -> bool:
 # --- steps ------------------------------------------------------------------------------------------------------
 
 
-def _stages(plan: "Plan") -> tuple[Stage, ...]:
+def stages_of(plan: "Plan", outside: str = "on the host", inside: str = "in the box") -> tuple[Stage, ...]:
+    """The steps of a plan in the order of time, where what is around its container and what is in it are called so."""
     names = Names(plan)
     stages = []
     cloned = started = False
     for stretch in _split_at_gate(plan, timeline(plan)):
         actor, first, behind = stretch
         steps = plan.steps(actor)[first:behind]
-        title = _title(actor, cloned, started)
+        title = _title(actor, cloned, started).replace("on the host", outside).replace("in the box", inside)
         stages.append(Stage(ops.ACTORS[actor], title, tuple(_line(step, names) for step in steps)))
         cloned = cloned or any(isinstance(step.op, ops.Clone) for step in steps)
         started = started or any(isinstance(step.op, ops.Gate) for step in steps)

@@ -120,6 +120,8 @@ def _thoughts(walls: "Walls") -> "Iterator[str]":
 def _cards(explanation: "Explanation") -> "Iterator[str]":
     walls = explanation.walls
     rows = []
+    if walls.machine:
+        yield _card("Machine", _rows(walls.machine))
     for row in walls.namespaces:
         state = f'<span class="{row.state.split()[0]}">{escape(row.state)}</span>'
         rows.append((row.type, f"{state}{f': {escape(row.detail)}' if row.detail else ''}", row.pointer))

@@ -77,7 +77,9 @@ def walls_of_picture(walls: "Walls") -> tuple[Wall, ...]:
     user = next((row for row in walls.namespaces if row.type == "user"), None)
     bounding = next((fact.value for fact in walls.capabilities if fact.name == "bounding"), "")
     default = next((fact.value for fact in walls.seccomp if fact.name == "otherwise"), "")
+    machine = (Wall("virtual machine", True, "a kernel of its own, held in a jail"),) if walls.machine else ()
     return (
+        *machine,
         Wall("control group", bool(walls.limits), f"{len(walls.limits)} limits" if walls.limits else "no limits"),
         Wall("namespaces", bool(own), ", ".join(own) or "none of its own"),
         Wall("user namespace", bool(user and user.state != SHARED), (user.detail if user else "") or "its ids"),

@@ -48,6 +48,9 @@ class _Text:
 
     def _walls(self, found: "Explanation") -> "Iterator[str]":
         walls = found.walls
+        if walls.machine:
+            yield from self._title("the machine around it")
+            yield from _facts(walls.machine, "")
         yield from self._title("what is its own, and what is the host's")
         for row in walls.namespaces:
             yield f"  {row.type:<8} {row.state:<22} {row.detail}".rstrip()

@@ -765,6 +765,40 @@ class Netlink(Op):
     at: int
 
 
+class TakeFiles(Op):
+    """Read a stream of files from descriptor 0, and make them below the root directory in `root`.
+
+    `directory` is where, with links followed inside of the root (openat2 RESOLVE_IN_ROOT, NO_MAGICLINKS); it is made,
+    with 0755, as far as it is missing. `name` is what the first record is called there. What is made belongs to `uid`
+    and `gid`. A file or link is made under another name and renamed into place; a directory that is there is kept, a
+    link in its place is ELOOP. `boxes/vm/records.py` says what the records are. ECANCELED if the
+    stream ends before its last record; ENOMEM if the kernel has killed who read it, for want of memory.
+    """
+
+    CODE = 82
+    root: int
+    directory: str
+    name: str
+    uid: int
+    gid: int
+
+
+class GiveFiles(Op):
+    """Write what is at `path` in the root directory in `root` to descriptor 1, as a stream of files: with `tree` 0 a
+    regular file's content only, else directories with all that is in them, and links, too.
+
+    Links in `path` are followed inside of the root. What is no regular file, or is the kernel's own (procfs, sysfs,
+    cgroups, debugfs, tracefs, securityfs), is EPERM, or EISDIR; below a directory other kinds are left out. More than
+    `most_bytes` of content in all are EFBIG, -1 is no limit.
+    """
+
+    CODE = 83
+    root: int
+    path: str
+    tree: int
+    most_bytes: int
+
+
 # --- what the helper answers ------------------------------------------------------------------------------------
 # One SEQPACKET message each: u32 kind, u32 actor, u32 index of the step, i32 errno, i64 value, then up to 1024 bytes of
 # text. An ERROR or HOOK_FAILED is the last of its actor, which ends with status 1; one of the outer also kills the

@@ -417,6 +417,8 @@ _PHRASES: "dict[type[Op], Phrase]" = {
     ops.SetAffinity: lambda op, _n, _a: f"run on the CPUs {bit_list(op.cpus)}",
     ops.SetUmask: lambda op, _n, _a: f"set the umask {op.mask:04o}",
     ops.DupTo: lambda op, n, _a: f"hand {n.of(op.slot)} over as descriptor {op.number}",
+    ops.TakeFiles: lambda op, _n, _a: f"put `{op.name}` into `{op.directory}`",
+    ops.GiveFiles: lambda op, _n, _a: f"get `{op.path}`",
     ops.OwnStdio: lambda op, _n, _a: f"give the standard streams to uid {op.uid}",
     ops.KeepFds: lambda op, _n, _a: f"close all descriptors from {op.first} on",
     ops.FindProgram: lambda op, _n, _a: f"find the program `{op.name}`",

@@ -79,6 +79,7 @@ class Walls(Record):
     hooks: tuple[Fact, ...]
     hidden: tuple[Fact, ...]
     concerns: tuple[str, ...]
+    machine: tuple[Fact, ...] = ()  # what stands around a kernel of its own; empty on the host's
 
 
 def walls_of(plan: "Plan", config: "Config") -> Walls:
@@ -103,6 +104,21 @@ def walls_of(plan: "Plan", config: "Config") -> Walls:
         hidden=tuple(_hidden(linux)),
         concerns=tuple(_concerns(config, shared, mounts, bool(seccomp))),
     )
+
+
+def walls_of_machine(plan: "Plan", config: "Config", machine: tuple[Fact, ...]) -> Walls:
+    """The walls of a container on a kernel of its own, whose plan is performed there."""
+    walls = walls_of(plan, config)
+    namespaces = tuple(
+        row if row.state == OWN or (row.type == "network" and row.state == JOINED) else _of_machine(row)
+        for row in walls.namespaces
+    )
+    concerns = (*_privilege_concerns(config), *_mount_concerns(walls.mounts))
+    return walls.replace(namespaces=namespaces, machine=machine, concerns=concerns)
+
+
+def _of_machine(row: NamespaceRow) -> NamespaceRow:
+    return row.replace(state=OWN, detail="the machine's: another kernel than the host's")
 
 
 # --- rows -------------------------------------------------------------------------------------------------------
@@ -254,10 +270,14 @@ def _concerns(config: "Config", shared: set[str], mounts: tuple[MountRow, ...], 
         yield f"{', '.join(mighty)} without a user namespace is as good as root on the host"
     if not seccomp:
         yield "no seccomp filter: every system call of the host's kernel can be tried"
-    if process is not None and not process.no_new_privileges:
-        yield "noNewPrivileges is off: set-user-id programs in the box gain privileges there"
+    yield from _privilege_concerns(config)
     yield from _mount_concerns(mounts)
     yield from _resource_concerns(config)
+
+
+def _privilege_concerns(config: "Config") -> "Iterator[str]":
+    if config.process is not None and not config.process.no_new_privileges:
+        yield "noNewPrivileges is off: set-user-id programs in the box gain privileges there"
 
 
 def _mount_concerns(mounts: tuple[MountRow, ...]) -> "Iterator[str]":

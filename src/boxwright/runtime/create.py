@@ -146,6 +146,9 @@ class Creation:
             raise
         return outcome
 
+    def check_end(self, status: int) -> None:
+        """Look at how it ended, with this exit status: whether that is the program's own. Raises GuestError."""
+
     def fail(self, error: BaseException) -> None:
         """Undo what was made. Where a hook failed, the poststop hooks run too (runtime.md#runtimeLifecycle)."""
         undo(self.container, self.config if isinstance(error, HookError) else None)

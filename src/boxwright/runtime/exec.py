@@ -8,7 +8,7 @@ from boxwright.host.cgroups import placement_for_exec
 from boxwright.host.processes import kill_child, open_pidfd
 from boxwright.host.spawn import Helper
 from boxwright.plan.join import JoinRequest, compile_exec
-from boxwright.runtime.containers import CREATED, PAUSED, RUNNING, Container
+from boxwright.runtime.containers import CREATED, PAUSED, RUNNING, STOPPED, Container
 from boxwright.runtime.documents import filter_program
 from boxwright.runtime.following import Follower
 from boxwright.runtime.watchers import announce, connect
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from boxwright.runtime.context import Runtime
     from boxwright.runtime.following import Outcome
     from boxwright.runtime.options import ExecOptions
+    from boxwright.runtime.vm.exec import MachineJoining
     from boxwright.spec.types import Config, Process
 
 
@@ -51,20 +52,18 @@ def spawn_process(container: Container, options: "ExecOptions", stdio: "Sequence
     return outcome
 
 
-def begin_process(container: Container, options: "ExecOptions", stdio: "Sequence[int]" = ()) -> "Joining":
+def begin_process(
+    container: Container, options: "ExecOptions", stdio: "Sequence[int]" = ()
+) -> "Joining | MachineJoining":
     """Start making a further process, for who follows the helper himself. Raises as `exec_process`."""
-    _check_state(container, ignore_paused=options.ignore_paused)
-    pidfd = open_pidfd(container.pid, container.started_at)
-    if pidfd < 0:
-        raise StateError(container.id, container.status(), RUNNING)
-    try:
-        if container.in_machine:
-            return _begin_proxy(container, options, pidfd, stdio)
-        config = container.config()
-        seccomp = filter_program(container.runtime, config, container.facts.get("defaultSeccomp"))
-        return _begin(container, options, pidfd, stdio, config, seccomp)
-    finally:
-        os.close(pidfd)
+    check_state(container, ignore_paused=options.ignore_paused)
+    if container.in_machine:
+        from boxwright.runtime.vm.exec import MachineJoining
+
+        return MachineJoining(container, options, stdio)
+    config = container.config()
+    seccomp = filter_program(container.runtime, config, container.facts.get("defaultSeccomp"))
+    return join(container, options, stdio, config, seccomp)
 
 
 class Joining:
@@ -77,6 +76,10 @@ class Joining:
     def fileno(self) -> int:
         """Readable when `step` would not block."""
         return self._helper.socket.fileno()
+
+    def left_s(self) -> float | None:
+        """Always None: there will be something to read."""
+        return None
 
     def step(self) -> "Outcome | None":
         """Take one report: the outcome once the program is executed. Raises what the helper reports."""
@@ -98,22 +101,29 @@ class Joining:
         self._helper.finish()
 
 
-def _check_state(container: Container, *, ignore_paused: bool) -> None:
+def check_state(container: Container, *, ignore_paused: bool) -> None:
     status = container.status()
     if status in {CREATED, RUNNING} or (status == PAUSED and ignore_paused):
         return
     hint = "resume it first, or say --ignore-paused" if status == PAUSED else None
+    if status == STOPPED and container.in_machine:
+        from boxwright.runtime.vm.lost import why_stopped
+
+        hint = why_stopped(container) or None
     raise StateError(container.id, status, RUNNING, hint=hint)
 
 
-def _begin_proxy(container: Container, options: "ExecOptions", pidfd: int, stdio: "Sequence[int]") -> Joining:
-    """The process is started in the guest; what stands for it here is its proxy, in the jail of the machine."""
-    from boxwright.runtime.vm.exec import begin_in_guest, jail_filter, jail_of, proxy
-
-    with begin_in_guest(container, options) as client:
-        options = options.replace(process=proxy(options.process), preserve_fds=1)
-        stdio = (*(stdio or (0, 1, 2)), client.fileno())
-        return _begin(container, options, pidfd, stdio, jail_of(container), jail_filter(container))
+def join(
+    container: Container, options: "ExecOptions", stdio: "Sequence[int]", config: "Config", seccomp: bytes
+) -> Joining:
+    """Start a process in the namespaces of the container's init, whose configuration is `config`."""
+    pidfd = open_pidfd(container.pid, container.started_at)
+    if pidfd < 0:
+        raise StateError(container.id, container.status(), RUNNING)
+    try:
+        return _begin(container, options, pidfd, stdio, config, seccomp)
+    finally:
+        os.close(pidfd)
 
 
 def _begin(

@@ -30,6 +30,10 @@ class Making:
         """Readable when `step` would not block."""
         return self._helper.socket.fileno()
 
+    def left_s(self) -> float | None:
+        """Always None: there will be something to read."""
+        return None
+
     def step(self) -> Outcome | None:
         """Take one report: the outcome once it is known. Raises what the helper reports."""
         try:

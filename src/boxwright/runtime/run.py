@@ -54,6 +54,7 @@ def finish_run(
             status = foreground.follow(outcome.pid, outcome.terminal, timeout_s, notify, init_system=init_system)
             if notify is not None:
                 notify.settle()
+            creation.check_end(status)
         finally:
             disclaim(outcome.pid)
             if not options.keep:

@@ -67,11 +67,13 @@ class Client:
     def receive(self, timeout_s: float = ANSWER_S) -> Frame:
         """The next frame. Raises GuestError if none comes in time, or the machine is gone."""
         if not _readable(self._socket.fileno(), timeout_s):
-            raise GuestError(f"the guest has not answered within {timeout_s:g} s")
+            raise GuestError(f"the guest has not answered within {timeout_s:.3g} s")
         try:
             packet = self._socket.recv(PACKET_BYTES)
-        except ConnectionResetError:
-            packet = b""
+        except (
+            ConnectionResetError
+        ):  # said once, where the keeper has closed with something unread; what it sent counts
+            packet = self._socket.recv(PACKET_BYTES)
         if not packet:
             raise GuestError("the machine is gone")
         try:
@@ -96,11 +98,11 @@ class Client:
             continue
         return _checked(frame)
 
-    def read(self, path: str) -> bytes:
+    def read(self, path: str, timeout_s: float = ANSWER_S) -> bytes:
         """The content of a file of the guest below /proc or /sys. Raises OSError as the guest's kernel has it."""
         self.send(frames.read_frame(path))
         found = bytearray()
-        while (frame := self.receive()).type != frames.DONE:
+        while (frame := self.receive(timeout_s)).type != frames.DONE:
             if frame.type == frames.CONTENT:
                 found += frame.payload
         if number := _checked(frame):

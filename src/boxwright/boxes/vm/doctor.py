@@ -9,6 +9,7 @@ from boxwright.boxes.vm.hypervisor import Qemu
 from boxwright.boxes.vm.initramfs import FEATURES, Initramfs, make_initramfs
 from boxwright.boxes.vm.kernels import BootImage, Kernel, boot_image, find_kernel
 from boxwright.boxes.vm.machine import KVM, MICROVM
+from boxwright.boxes.vm.network import UPLINK, UPLINK_PLACES
 from boxwright.errors import BoxwrightError, HostError
 from boxwright.host.doctor import FOUND, MISSING, PARTLY, Check, check
 from boxwright.host.spawn import helper_path
@@ -38,6 +39,7 @@ def machines() -> "Iterator[Check]":
         remedy = "apt-get install virtiofsd; before Debian 13 it is in qemu-system-common"
         lost = "root filesystems and mounts of the vm box that are directories"
         yield check(GROUP, "virtiofsd", virtiofsd, virtiofsd, lost=lost, remedy=remedy)
+        yield _uplink_check()
         if isinstance(qemu, Qemu) and isinstance(kernel, Kernel) and isinstance(made, Initramfs):
             yield _kvm_by_kernel(qemu, kernel, made, cache)
         else:
@@ -95,6 +97,12 @@ def _modules_check(made: Initramfs | BoxwrightError) -> Check:
     modules = ", ".join(module for _, module in made.missing)
     remedy = "apt-get install linux-image-amd64, which has more of them"
     return Check(GROUP, name, PARTLY, f"without {modules}", f"{', '.join(lacking)}: {_MODULES}", remedy)
+
+
+def _uplink_check() -> Check:
+    path = next((path for path in (f"{place}/{UPLINK}" for place in UPLINK_PLACES) if os.access(path, os.X_OK)), "")
+    lost = "the network `host` of the vm box, and published ports"
+    return check(GROUP, UPLINK, path, path, lost=lost, remedy=f"apt-get install {UPLINK}")
 
 
 def _kvm_by_kernel(qemu: Qemu, kernel: Kernel, made: Initramfs, cache: Cache) -> Check:

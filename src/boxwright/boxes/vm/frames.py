@@ -24,7 +24,7 @@ HELLO, REPORT, REPORTED, GUEST_DATA, GUEST_EOF, GUEST_CREDIT, EXIT, CONTENT, DON
 # flags of RUN
 INIT, GATE, JOIN, TERMINAL, STDIN = 1, 2, 4, 8, 16
 # flags of SIGNAL
-EVERY, TO_INIT = 1, 2
+EVERY, TO_INIT, SESSION = 1, 2, 4
 
 _HEADER = Struct("<IIHH")
 HEADER_BYTES = _HEADER.size
@@ -32,8 +32,9 @@ _RUN = Struct("<IHH")
 _SIGNAL = Struct("<iI")
 _SEED = Struct("<qq")
 _ANSWER = Struct("<q")
-_EXIT = Struct("<iQQQ")
+_EXIT = Struct("<iQQQQQ")
 _DONE = Struct("<I")
+_CREDIT = Struct("<I")
 _VERSION = Struct("<I")
 
 
@@ -46,12 +47,18 @@ class Frame(Record):
 
 
 class Exit(Record):
-    """How a process of the guest ended: its wait status, its CPU time and its greatest resident size."""
+    """How a process of the guest ended: its wait status, its CPU time and its greatest resident size.
+
+    `oom_kills` are the processes of the container that the guest's kernel has killed for want of memory until then,
+    `peak_bytes` is the greatest amount of memory that the container took, 0 where that is not counted.
+    """
 
     status: int
     user_us: int
     system_us: int
     resident_bytes: int
+    oom_kills: int
+    peak_bytes: int
 
 
 def encode_frame(frame: Frame) -> bytes:
@@ -106,6 +113,17 @@ def seed_frame(realtime_ns: int, entropy: bytes) -> Frame:
 def read_frame(path: str) -> Frame:
     """Ask for the content of a file below /proc or /sys."""
     return Frame(READ, path.encode())
+
+
+def credit_frame(size_bytes: int, stream: int) -> Frame:
+    """Let that much more come of a stream."""
+    return Frame(CREDIT, _CREDIT.pack(size_bytes), stream)
+
+
+def credit_of(payload: bytes) -> int:
+    """How much more may be sent. Raises ValueError."""
+    (found,) = _unpack(_CREDIT, payload)
+    return found
 
 
 def done_errno(payload: bytes) -> int:

@@ -12,6 +12,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from boxwright.boxes.vm.shares import Branches
     from boxwright.spec.types import CPU, Config, Hooks, Linux, Namespace, Resources
 
 BOX = "vm"
@@ -109,7 +110,9 @@ def guest_site() -> CgroupSite:
     return CgroupSite(io_weight="io.weight")
 
 
-def guest_root(path: str, *, overlay: bool, size_bytes: int, device: str = "") -> RootSource:
+def guest_root(
+    path: str, *, overlay: bool, size_bytes: int, device: str = "", branches: "Branches | None" = None
+) -> RootSource:
     """The container's root, which is mounted in the guest at `path`, or is on a block device there.
 
     It may be a mount that the guest makes when somebody goes through it (virtiofs), and an overlay does not go there
@@ -117,6 +120,10 @@ def guest_root(path: str, *, overlay: bool, size_bytes: int, device: str = "") -
     """
     if device:
         return RootSource("/", DEVICE_STAGE, (), size_bytes, device=device)
+    if branches is not None:
+        whole, links, bound = branches
+        names = (*(name for name, _ in whole), *bound)
+        return RootSource(path, STAGE, (), size_bytes, links=links, binds=names)
     return RootSource(path, STAGE, (f"{path}/.",), size_bytes) if overlay else RootSource(path)
 
 

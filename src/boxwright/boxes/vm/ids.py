@@ -9,7 +9,7 @@ are two ways to make it so, and one machine uses one of them for all of its file
   root. The jail's ids are those on the disk. As root of the host the server has its uid then, and no more: its
   capabilities are those of the jail's user namespace, and it sees the shared mounts alone.
 
-In both, the ids from `spare` on are for the hypervisor and the keeper, and no file is ever given to them.
+In both, the ids from `spare` on are for the hypervisor, and no file is ever given to them.
 """
 
 from boxwright._record import Record

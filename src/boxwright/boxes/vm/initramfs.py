@@ -48,6 +48,11 @@ FEATURES: dict[str, tuple[str, ...]] = {
 # what scripts/sign-file of the kernel writes behind a module: signature, struct module_signature, this
 _SIGNED = b"~Module signature appended~\n"
 _SIGNATURE_HEAD_BYTES = 12
+_INSISTING = (
+    "CONFIG_MODULE_SIG_FORCE",
+    "CONFIG_LOCK_DOWN_KERNEL_FORCE_INTEGRITY",
+    "CONFIG_LOCK_DOWN_KERNEL_FORCE_CONFIDENTIALITY",
+)
 _INIT_MODE, _FILE_MODE = 0o755, 0o644
 
 
@@ -118,9 +123,10 @@ def must_be_signed(version: str, boot: str = "/boot") -> bool:
     """
     try:
         with open(f"{boot}/config-{version}", encoding="utf-8", errors="replace") as file:
-            return "\nCONFIG_MODULE_SIG_FORCE=y\n" in file.read()
+            text = file.read()
     except OSError:
         return True
+    return any(f"{option}=y\n" in text for option in _INSISTING)
 
 
 def without_signature(module: bytes) -> bytes:

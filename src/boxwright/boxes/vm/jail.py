@@ -57,12 +57,15 @@ class Jail(Record):
     """What the jail of one machine is made of.
 
     `arguments` are the keeper's; `mounts` the container's files; `mappings` the ids of the host that the jail has;
-    `memory_bytes` is the machine's; `kvm` says whether it uses /dev/kvm; `helper` is the helper's path on the host.
+    `own_id` is the user and group that the keeper and what stands for processes of the guest end up as, 0 where the
+    jail has no id to spare; `memory_bytes` is the machine's; `kvm` says whether it uses /dev/kvm; `helper` is the
+    helper's path on the host.
     """
 
     arguments: tuple[str, ...]
     helper: str
     mappings: "tuple[tuple[IDMapping, ...], tuple[IDMapping, ...]]"
+    own_id: int
     memory_bytes: int
     mounts: tuple[Mount, ...] = ()
     kvm: bool = False
@@ -90,7 +93,7 @@ def jail_root(stage: str, links: tuple[tuple[str, str], ...], binds: tuple[str, 
 def _process(process: Process | None, jail: Jail) -> Process:
     return Process(
         cwd="/",
-        args=(HELPER, "--keep", *jail.arguments),
+        args=(HELPER, *(("--as", str(jail.own_id)) if jail.own_id else ()), "--keep", *jail.arguments),
         env=("PATH=/usr/sbin:/usr/bin:/sbin:/bin",),
         terminal=process.terminal if process else None,
         console_size=process.console_size if process else None,

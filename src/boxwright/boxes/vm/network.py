@@ -30,6 +30,8 @@ LOCAL = "127.0.0.1"
 PROTOCOLS = ("tcp", "udp")
 MOST_PUBLISHED = 64
 # the guest's network in user mode, and that between the jail and the host; what the host has there is not reached
+UPLINK = "slirp4netns"
+UPLINK_PLACES = ("/usr/local/bin", "/usr/bin", "/bin", "/usr/sbin", "/sbin")
 GUEST_NETWORK, JAIL_NETWORK = "10.0.2.0/24", "10.0.3.0/24"
 GUEST_ADDRESS, GUEST_GATEWAY, GUEST_BROADCAST = b"\x0a\0\2\x0f", b"\x0a\0\2\2", b"\x0a\0\2\xff"
 JAIL_ADDRESS = "10.0.3.100"

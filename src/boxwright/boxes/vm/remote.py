@@ -54,13 +54,23 @@ class RemoteHelper:
         """Answer an UPCALL."""
         self._client.send(frames.answer_frame(errno))
 
+    def take_exit(self) -> "Exit | None":
+        """Take one frame, unless it came already: how what it has started has ended, None for not yet.
+
+        Raises GuestError.
+        """
+        if self.exit is not None:
+            return self.exit
+        frame = self._client.receive()
+        if frame.type == frames.EXIT:
+            self.exit = _exit(frame.payload)
+        return self.exit
+
     def wait_exit(self) -> "Exit":
         """Wait for the end of what it has started. Raises GuestError."""
-        while self.exit is None:
-            frame = self._client.receive()
-            if frame.type == frames.EXIT:
-                self.exit = _exit(frame.payload)
-        return self.exit
+        while (found := self.take_exit()) is None:
+            continue
+        return found
 
 
 def _report(payload: bytes) -> Report:

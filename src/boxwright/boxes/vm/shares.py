@@ -32,6 +32,9 @@ if TYPE_CHECKING:
     from boxwright.plan.ops import Plan
     from boxwright.spec.types import Linux
 
+    # directories by name and path, symbolic links by name and target, names of directories with mounts in them
+    Branches = tuple[tuple[tuple[str, str], ...], tuple[tuple[str, str], ...], tuple[str, ...]]
+
 TAG = "boxwright"
 JAIL = "/share"  # the tree in the jail,
 AT = "/run/boxwright/share"  # and in the guest
@@ -50,10 +53,13 @@ _CONFINED = ("nosuid", "nodev", "noexec", "rnosuid", "rnodev", "rnoexec")
 
 
 class Source(Record):
-    """A path of the host that is to be shared, and the pointer of the line that asks for it."""
+    """A path of the host that is to be shared, with what is `mounted` below it or without, and the pointer of the
+    line that asks for it.
+    """
 
     path: str
     pointer: str
+    mounted: bool = True
 
 
 class Shares(Record):
@@ -78,16 +84,18 @@ class RootMount(Mount):
         return "/root/path"
 
 
-def sources(config: Config, root_path: str, bundle: str) -> tuple[Source, ...]:
-    """What will be shared: the root if there is a `root_path`, and the sources of bind mounts.
+def sources(config: Config, root_path: str, bundle: str, *, overlay: bool) -> tuple[Source, ...]:
+    """What will be shared: the root if there is a `root_path` (covered by an `overlay` or not), and the sources of bind
+    mounts.
 
     Raises UnsupportedError for mounts that cannot be what they ask for across two kernels.
     """
-    found = [Source(root_path, "/root/path")] if root_path else []
+    found = [Source(root_path, "/root/path", not overlay)] if root_path else []
     for mount in config.mounts:
         if _is_shared(mount):
-            _refuse(mount, fold(mount.options))
-            found.append(Source(_path(mount, bundle), mount.at("source")))
+            options = fold(mount.options)
+            _refuse(mount, options)
+            found.append(Source(_path(mount, bundle), mount.at("source"), options.bind == 2))
     return tuple(found)
 
 
@@ -99,13 +107,19 @@ def refuse_kinds(found: "Mapping[str, int]", wanted: tuple[Source, ...]) -> None
             raise UnsupportedError(source.pointer, BOX, f"`{source.path}` cannot be in another machine: {why}")
 
 
-def make_shares(config: Config, root_path: str, bundle: str, ids: JailIds, *, overlay: bool) -> Shares:
+def make_shares(
+    config: Config, root_path: str, bundle: str, ids: JailIds, *, overlay: bool, branches: "Branches | None" = None
+) -> Shares:
     """Share the root at `root_path` (none if it is empty) and the bind mounts of `config`.
 
-    With `overlay` the root is covered in the guest, and nothing is written through. Raises UnsupportedError as
-    `sources` does.
+    With `overlay` the root is covered in the guest, and nothing is written through; with `branches` it is shared by
+    parts, as a caller without privileges cannot leave out what is mounted in it. Raises UnsupportedError as `sources`
+    does.
     """
-    mounts = [] if not root_path else [_root(config.linux, root_path, ids, overlay=overlay)]
+    if branches is not None:
+        mounts = _by_parts(root_path, branches)
+    else:
+        mounts = [_root(config.linux, root_path, ids, overlay=overlay)] if root_path else []
     guests = []
     for index, mount in enumerate(config.mounts):
         if _is_shared(mount):
@@ -191,6 +205,17 @@ def _root(linux: "Linux | None", path: str, ids: JailIds, *, overlay: bool) -> M
     uids, gids = share_mappings(linux, ids) if ids.mapped else ((), ())
     options = (*how, *(("idmap" if overlay else "ridmap",) if ids.mapped else ()))
     return RootMount(f"{JAIL}/root", "none", path, options, uids, gids, pointer="/root/path")
+
+
+def _by_parts(path: str, branches: "Branches") -> list[Mount]:
+    """What a caller without privileges may show of a root with mounts in it (`host.subids.branches`), read-only."""
+    whole, _, bound = branches
+    parts = [(name, "bind", source) for name, source in whole]
+    parts += [(name, "rbind", f"{path.rstrip('/')}/{name}") for name in bound]
+    return [
+        RootMount(f"{JAIL}/root/{name}", "none", source, (how, *_CONFINED, "ro", "rro"), pointer="/root/path")
+        for name, how, source in parts
+    ]
 
 
 def _volume(linux: "Linux | None", mount: Mount, options: Options, ids: JailIds, path: str, index: int) -> Mount:

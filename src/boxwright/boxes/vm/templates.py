@@ -58,7 +58,7 @@ def take(hypervisor: "Hypervisor", spec: MachineSpec, boot: tuple[str, str], cac
     That takes as long as a boot; others who want the same one wait for it. Raises HostError, and GuestError if the
     machine does not boot or cannot be saved.
     """
-    name = _PREFIX + _key(hypervisor, spec, boot)
+    name = _PREFIX + _key(hypervisor, spec, boot, cache)
     found = _open(cache, name)
     if found is not None:
         return found
@@ -67,7 +67,7 @@ def take(hypervisor: "Hypervisor", spec: MachineSpec, boot: tuple[str, str], cac
         flock(lock, LOCK_EX)
         found = _open(cache, name)
         if found is None:
-            _remove_old(cache)
+            remove_old(cache)
             _make(hypervisor, spec, boot, cache, name)
             found = _open(cache, name)
     finally:
@@ -77,12 +77,17 @@ def take(hypervisor: "Hypervisor", spec: MachineSpec, boot: tuple[str, str], cac
     return found
 
 
-def _key(hypervisor: "Hypervisor", spec: MachineSpec, boot: tuple[str, str]) -> str:
+def _key(hypervisor: "Hypervisor", spec: MachineSpec, boot: tuple[str, str], cache: Cache) -> str:
     """A digest of all that shapes a machine: by KVM it is the host's processor too, whose state is the guest's."""
     shape = _shape(spec, boot, memory="", disk="")
     host = _boot_id() if spec.accel == KVM else ""
-    files = tuple(identity_of(path) for path in (hypervisor.path, *boot))
+    files = tuple(_identity(path, cache) for path in (hypervisor.path, *boot))
     return digest_of(FORMAT, hypervisor.command(shape), files, host)
+
+
+def _identity(path: str, cache: Cache) -> tuple[int, ...]:
+    """What changes with the file. An entry of the cache has its content in its name, and its times tell of its use."""
+    return () if os.path.dirname(path) == cache.directory else identity_of(path)
 
 
 def _boot_id() -> str:
@@ -121,7 +126,7 @@ def _open(cache: Cache, name: str) -> Template | None:
     return Template(memory, devices)
 
 
-def _remove_old(cache: Cache) -> None:
+def remove_old(cache: Cache) -> None:
     """Make room for one more: drafts of who was killed, then what was not used for the longest time."""
     import shutil
 

@@ -4,7 +4,7 @@ import os
 from time import monotonic
 
 from boxwright.boxes.vm import frames, jail
-from boxwright.boxes.vm.client import Client
+from boxwright.boxes.vm.client import ANSWER_S, Client
 from boxwright.boxes.vm.guest import guest_config, guest_facts, guest_root, guest_site
 from boxwright.boxes.vm.remote import RemoteHelper
 from boxwright.errors import GuestError, UnsupportedError
@@ -16,14 +16,16 @@ from boxwright.runtime.containers import CREATED, CREATING, state_document
 from boxwright.runtime.create import Creation
 from boxwright.runtime.documents import filter_program
 from boxwright.runtime.following import Follower
+from boxwright.runtime.foreground import TIMED_OUT
 from boxwright.runtime.state_texts import around_pid
-from boxwright.runtime.vm.lost import lost
+from boxwright.runtime.vm.lost import lost, why_stopped
 from boxwright.runtime.vm.parts import Parts
 from boxwright.spec.jsontext import encode_json
 from boxwright.spec.tojson import to_json
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from typing import Self
 
     from boxwright.plan.cgroup_layout import CgroupPlacement, CgroupSite
@@ -61,15 +63,33 @@ class MachineCreation(Creation):
         self._root = RootSource(root)
         self._overlay_bytes = size_bytes
 
+    def check_end(self, status: int) -> None:
+        """Raise GuestError where the machine was lost, with what is known of it, and the status that it gave."""
+        if not self.container.exists() or status == TIMED_OUT:
+            return
+        why = why_stopped(self.container)
+        if why:
+            error = lost(self.container, GuestError(why))
+            error.exit_code = status
+            raise error
+
     def _begin(self, *, gate: bool) -> "MachineMaking":  # type: ignore[override]
         if self.preserve_fds:
             raise UnsupportedError("preserved descriptors", "vm", "a descriptor cannot be handed to another kernel")
         self._guest_idle, self.idle = self.idle, False
+        lifeline = -1
+        if self.bound:  # PR_SET_PDEATHSIG would not outlive the keeper's change of ids
+            from boxwright.host.lifeline import lifeline as process_lifeline
+
+            lifeline = process_lifeline()
+        self.lifeline = -1
         if self.asked.root is not None and self.asked.root.readonly:
             # the host's side keeps what the guest shall not write to; places of mounts are made in the overlay
             self._overlay_bytes = max(0, self._overlay_bytes)
         overlay = self._overlay_bytes >= 0
-        self.parts = parts = Parts(self.asked, self.container, self.options.bundle, self._root, overlay=overlay)
+        self.parts = parts = Parts(
+            self.asked, self.container, self.options.bundle, self._root, overlay=overlay, lifeline=lifeline
+        )
         try:
             self.config = parts.jail
             self._root = parts.root
@@ -92,12 +112,14 @@ class MachineCreation(Creation):
         self.container.facts["isolation"] = "vm"
         self.container.facts["guestOverlay"] = self._overlay_bytes >= 0
         self.container.facts["guestDevice"] = self.parts.device
+        if self.parts.branches is not None:
+            self.container.facts["guestBranches"] = self.parts.branches
         super().record(placement, self.parts.root_path)
         self.container.keep_config(self.asked)
 
     def _request(self, placement: "CgroupPlacement", site: "CgroupSite", root: RootSource, *, gate: bool) -> Request:
         request = super()._request(placement, site, root, gate=gate)
-        return request.replace(seccomp=self._jail_filter, preserve_fds=self.preserve_fds, own_stdio=False)
+        return request.replace(seccomp=self._jail_filter, preserve_fds=self.preserve_fds, own_stdio=False, bound=False)
 
     def guest_request(self, placement: "CgroupPlacement", *, gate: bool) -> Request:
         """The circumstances of the container in its guest."""
@@ -111,6 +133,7 @@ class MachineCreation(Creation):
                 overlay=self._overlay_bytes >= 0,
                 size_bytes=max(0, self._overlay_bytes),
                 device=self.parts.device,
+                branches=self.parts.branches,
             ),
             placement=placement,
             site=guest_site(),
@@ -132,7 +155,9 @@ class MachineMaking:
         self._creation = creation
         self._making: Making | None = making
         self._gate = gate
-        self._client: Client | None = None
+        self._clients: list[Client] = []
+        self._waited: Client | None = None
+        self._talk: Iterator[Client] = iter(())
         self._outcome: Outcome | None = None
         self._deadline_s = monotonic() + BOOT_S
         assert creation.parts is not None
@@ -142,8 +167,12 @@ class MachineMaking:
         """Readable when `step` would not block for long."""
         if self._making is not None:
             return self._making.fileno()
-        assert self._client is not None
-        return self._client.fileno()
+        assert self._waited is not None
+        return self._waited.fileno()
+
+    def left_s(self) -> float | None:
+        """When `step` is to be called though there is nothing to read: the guest does not boot."""
+        return None if self._making is not None else max(0.0, self._deadline_s - monotonic())
 
     def step(self) -> "Outcome | None":
         """Go on: the outcome once the container is made. Raises what went wrong, on either side."""
@@ -151,12 +180,10 @@ class MachineMaking:
             if self._making is not None:
                 self._step_jail(self._making)
                 return None
-            assert self._client is not None
-            self._client.greet(max(0.0, self._deadline_s - monotonic()))
-            self._fill(self._client)
+            self._waited = next(self._talk, None)
         except GuestError as error:
             raise lost(self._creation.container, error) from None
-        return self._outcome
+        return self._outcome if self._waited is None else None
 
     def _step_jail(self, making: "Making") -> None:
         assert self._creation.parts is not None
@@ -166,7 +193,8 @@ class MachineMaking:
             making.__exit__(None)
             self._making = None
             self._network.begin(self._outcome.pid)
-            self._client = Client(self._creation.container.directory)
+            self._talk = self._fill()
+            self._waited = next(self._talk)
 
     def follow(self) -> "Outcome":
         """Until the outcome is known."""
@@ -174,15 +202,56 @@ class MachineMaking:
             continue
         return outcome
 
-    def _fill(self, client: Client) -> None:
-        """Seed the guest, mount the container's files in it, and make the container."""
+    def _connect(self) -> Client:
+        client = Client(self._creation.container.directory)
+        self._clients.append(client)
+        return client
+
+    def _fill(self) -> "Iterator[Client]":
+        """Seed the guest, mount the container's files in it, and make the container.
+
+        Each connection that is yielded is to be waited for: what comes next takes what has come over it.
+        """
         creation = self._creation
-        assert creation.parts is not None
+        client = self._connect()
+        yield client
+        client.greet(max(0.0, self._deadline_s - monotonic()))
         _seed(client)
+        yield client
+        _check_seed(client)
+        assert creation.parts is not None
         for plan in (creation.parts.mounting, self._network.plan()):
             if plan is not None:
-                _perform(plan, creation)
+                yield from self._perform(plan)
         self._network.finish()
+        follower, helper = self._start(client)
+        outcome = None
+        while outcome is None:
+            yield client
+            outcome = follower.step(gate=self._gate)
+        creation.container.write(guestPid=helper.pid)
+        if self._gate:
+            creation.container.write_file("gate", b"")
+
+    def _perform(self, plan: "Plan") -> "Iterator[Client]":
+        """Do in the guest what the container needs to be there."""
+        creation = self._creation
+        client = self._connect()
+        yield client
+        client.greet(ANSWER_S)
+        helper = RemoteHelper(client, plan, 0)
+        follower = Follower(creation.runtime, helper, creation.asked)
+        while follower.step(gate=False) is None:
+            yield client
+        while helper.exit is None:
+            yield client
+            helper.take_exit()
+        client.close()
+
+    def _start(self, client: Client) -> tuple[Follower, RemoteHelper]:
+        """Let the guest make the container."""
+        creation = self._creation
+        assert creation.parts is not None
         config = guest_config(creation.parts.guest)
         facts = guest_facts(client.hello)
         placement = place(config, facts.cgroups, creation.container.id, "cgroupfs")
@@ -191,11 +260,7 @@ class MachineMaking:
         terminal = bool(process and process.terminal)
         flags = frames.INIT | frames.STDIN | frames.GATE * self._gate | frames.TERMINAL * terminal
         helper = RemoteHelper(client, plan, flags)
-        follower = Follower(creation.runtime, helper, creation.asked)
-        outcome = follower.until_ready() if self._gate else follower.until_executed()
-        creation.container.write(guestPid=outcome.pid)
-        if self._gate:
-            creation.container.write_file("gate", b"")
+        return Follower(creation.runtime, helper, creation.asked), helper
 
     def __enter__(self) -> "Self":
         return self
@@ -203,8 +268,8 @@ class MachineMaking:
     def __exit__(self, kind: "type[BaseException] | None", *exc: object) -> None:
         if self._creation.parts is not None:
             self._creation.parts.forget()
-        if self._client is not None:
-            self._client.close()
+        for client in self._clients:
+            client.close()
         if self._making is not None:
             self._making.__exit__(kind, *exc)
         self._network.close()
@@ -214,15 +279,8 @@ def _seed(client: Client) -> None:
     from time import time_ns
 
     client.send(frames.seed_frame(time_ns(), os.urandom(ENTROPY_BYTES)))
+
+
+def _check_seed(client: Client) -> None:
     if number := client.done():
         raise OSError(number, os.strerror(number), "the guest's random numbers")
-
-
-def _perform(plan: "Plan", creation: MachineCreation) -> None:
-    """Do in the guest what the container needs to be there."""
-    with Client(creation.container.directory) as client:
-        client.greet(BOOT_S)
-        helper = RemoteHelper(client, plan, 0)
-        follower = Follower(creation.runtime, helper, creation.asked)
-        follower.until_executed()
-        helper.wait_exit()

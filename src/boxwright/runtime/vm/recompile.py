@@ -21,7 +21,13 @@ def plan_of(container: "Container") -> "Plan":
     request = Request(
         container_id=container.id,
         bundle=str(container.facts.get("bundle", "")),
-        root=guest_root("/", overlay=overlay, size_bytes=0, device=str(container.facts.get("guestDevice", ""))),
+        root=guest_root(
+            "/",
+            overlay=overlay,
+            size_bytes=0,
+            device=str(container.facts.get("guestDevice", "")),
+            branches=container.facts.get("guestBranches"),
+        ),
         placement=place(config, facts.cgroups, container.id, "cgroupfs"),
         site=guest_site(),
         state=("", ""),

@@ -9,7 +9,7 @@ import select
 from _socket import AF_UNIX, SOCK_CLOEXEC, SOCK_STREAM, socket
 from time import monotonic, sleep
 
-from boxwright.boxes.vm.network import FIRST_FORWARD, JAIL_ADDRESS, JAIL_NETWORK, USER_MTU
+from boxwright.boxes.vm.network import FIRST_FORWARD, JAIL_ADDRESS, JAIL_NETWORK, UPLINK, UPLINK_PLACES
 from boxwright.errors import HostError
 from boxwright.host.processes import start_time
 from boxwright.host.spawn import Helper
@@ -24,13 +24,13 @@ if TYPE_CHECKING:
     from boxwright.plan.ops import Plan
     from boxwright.runtime.containers import Container
 
-PROGRAM = "slirp4netns"
-PATH = "/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin"
 LOG = "slirp4netns.log"
 _API = "slirp4netns"
 _EXIT_FD, _READY_FD, _DIRECTORY_FD = 3, 4, 5
 _READY_S = 10.0
+_MTU = 65520  # of a network without wires: the larger, the fewer packets to handle
 _ANSWER_BYTES = 4096
+_OPEN = "is /dev/net/tun there, and may you open it?"
 _HINT = "install `slirp4netns`, or give the container a network namespace"
 
 
@@ -41,8 +41,8 @@ class Uplink:
         """Raises HostError if there is no slirp4netns."""
         self._container = container
         self._wanted = wanted
-        if not any(os.access(f"{directory}/{PROGRAM}", os.X_OK) for directory in PATH.split(":")):
-            raise HostError("connect a machine to the host's network", 0, cause=f"there is no `{PROGRAM}`", hint=_HINT)
+        if not any(os.access(f"{directory}/{UPLINK}", os.X_OK) for directory in UPLINK_PLACES):
+            raise HostError("connect a machine to the host's network", 0, cause=f"there is no `{UPLINK}`", hint=_HINT)
         self._watched, self._held = os.pipe2(os.O_CLOEXEC)
         self._ready = -1
 
@@ -84,9 +84,8 @@ class Uplink:
         poll = select.poll()
         poll.register(self._ready, select.POLLIN)
         if not poll.poll(_READY_S * 1000) or not os.read(self._ready, 1):
-            raise HostError(
-                "connect the machine to the host's network", 0, cause=f"`{PROGRAM}` failed", notes=self._said()
-            )
+            what, cause = "connect the machine to the host's network", f"`{UPLINK}` failed"
+            raise HostError(what, 0, cause=cause, notes=self._said(), hint=_OPEN)
         for index, one in enumerate(self._wanted):
             self._publish(one, FIRST_FORWARD + index)
         if self._wanted:
@@ -108,7 +107,7 @@ class Uplink:
         if b'"error"' in answer:
             what = f"publish port {one.port} of the machine at `{one.address}:{one.host_port}/{one.protocol}`"
             hint = "is the port in use, or below 1024 and you not root?"
-            raise HostError(what, 0, cause=f"`{PROGRAM}` refused it", pointer="/annotations", hint=hint)
+            raise HostError(what, 0, cause=f"`{UPLINK}` refused it", pointer="/annotations", hint=hint)
 
     def _ask(self, request: bytes) -> bytes:
         """One request a connection. It listens once it is connected, or a moment later."""
@@ -135,14 +134,15 @@ class Uplink:
 
 def _plan(pid: int, *, api: bool) -> "Plan":
     """Execute it in a session of its own."""
-    argv = [PROGRAM, "--configure", f"--mtu={USER_MTU}", f"--cidr={JAIL_NETWORK}", "--disable-host-loopback"]
+    argv = [UPLINK, "--configure", f"--mtu={_MTU}", f"--cidr={JAIL_NETWORK}", "--disable-host-loopback"]
     argv += ["--disable-dns", "--enable-sandbox", "--enable-seccomp"]
     argv += [f"--exit-fd={_EXIT_FD}", f"--ready-fd={_READY_FD}"]
     argv += [f"--api-socket=/proc/self/fd/{_DIRECTORY_FD}/{_API}"] if api else []
+    path = ":".join(UPLINK_PLACES)
     b = Builder(())
-    b.add(ops.OUTER, ops.Clone(0, ops.NO_SLOT), about=PROGRAM)
+    b.add(ops.OUTER, ops.Clone(0, ops.NO_SLOT), about=UPLINK)
     b.add(ops.INIT, ops.NewSession())
-    b.add(ops.INIT, ops.FindProgram(PROGRAM, PATH), about=PROGRAM)
+    b.add(ops.INIT, ops.FindProgram(UPLINK, path), about=UPLINK)
     b.add(ops.INIT, ops.Ready())
-    b.add(ops.INIT, ops.Exec((*argv, str(pid), "uplink"), (f"PATH={PATH}",)))
+    b.add(ops.INIT, ops.Exec((*argv, str(pid), "uplink"), (f"PATH={path}",)))
     return b.build()

@@ -13,7 +13,7 @@ import lacks
 from boxwright.boxes.vm.virtiofsd import PLACES
 from boxwright.host.shares import can_be_mapped, modes_of, nobodys_ids
 from fixtures_machine import host_kernel
-from fixtures_probe import unique_id
+from fixtures_probe import mapping, unique_id
 from fixtures_roots import open_parents
 from fixtures_runtime import BundleFactory, Json, Runtime, default_config
 from processes import descendants
@@ -77,10 +77,13 @@ def test_volumes_are_written_by_their_owners_and_not_where_they_are_read_only(
     for path in (file, fixed, tmp_path / "outside"):
         path.write_text("host\n")
     os.chown(file, 1234, 1235)
+    shifted = tmp_path / "shifted"
+    shifted.mkdir()
+    os.chown(shifted, 5, 6)
     (volume / "out").symlink_to("../" * 9 + str(tmp_path / "outside"))
     config = config_of(
         """
-        stat -c '%u %g' /etc/file
+        stat -c '%u %g' /etc/file /shifted
         echo guest > /volume/new && chown 7:8 /volume/new && chmod 4711 /volume/new && echo volume
         ln /volume/new /volume/hard && mv /volume/hard /volume/moved && sync && echo linked
         echo guest >> /etc/file && echo file
@@ -93,13 +96,14 @@ def test_volumes_are_written_by_their_owners_and_not_where_they_are_read_only(
         bind(readonly, "/readonly", "ro"),
         bind(file, "/etc/file"),
         bind(fixed, "/etc/fixed", "ro"),
+        bind(shifted, "/shifted", "idmap") | {"uidMappings": mapping(5, 2000, 1), "gidMappings": mapping(6, 3000, 1)},
         root={"path": "rootfs"},
     )
     made = bundle(config, copy=True)
     result = machines.run(unique_id(), made)
     assert result.status == 0, result
     said = result.stdout
-    assert said.split("\n")[:5] == ["1234 1235", "volume", "linked", "file", "root"], result
+    assert said.split("\n")[:6] == ["1234 1235", "2000 3000", "volume", "linked", "file", "root"], result
     assert said.count("Read-only file system") == 3, result
     assert said.count("Operation not permitted") == 2, result
     assert said.count("No such file or directory") == 1, result
@@ -198,7 +202,7 @@ def test_what_cannot_be_in_another_machine_is_refused_before_anything_is_made(
 
 
 def test_whether_a_tree_can_be_id_mapped_is_tried(tmp_path: Path, overlaid: Path) -> None:
-    lacks.need("a temporary directory that can be id-mapped", can_be_mapped([str(tmp_path / "lower")]))
+    lacks.need("a temporary directory that can be id-mapped", can_be_mapped([(str(tmp_path / "lower"), True)]))
     assert not can_be_mapped([str(tmp_path / "lower"), str(overlaid)])
     assert not can_be_mapped([str(tmp_path)])  # the overlay is mounted in it
     many = [tmp_path / str(index) for index in range(40)]

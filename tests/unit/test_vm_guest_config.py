@@ -20,7 +20,7 @@ def config(**sections: object) -> Config:
 
 
 def jail(**changes: object) -> Jail:
-    return Jail(("6",), "/usr/lib/boxwright-helper", (IDS, IDS), 512 * MIB).replace(**changes)
+    return Jail(("6",), "/usr/lib/boxwright-helper", (IDS, IDS), 65537, 512 * MIB).replace(**changes)
 
 
 @pytest.mark.parametrize(
@@ -42,14 +42,14 @@ def test_what_is_the_host_kernels_is_refused(sections: dict[str, object], pointe
     assert (caught.value.property, caught.value.box) == (pointer, "vm")
 
 
-def test_a_network_namespace_given_by_path_is_the_jails_and_not_the_guests() -> None:
+def test_a_network_namespace_given_by_path_is_neither_the_guests_nor_the_jails() -> None:
     asked = config(linux={"namespaces": [{"type": "network", "path": "/run/netns/a"}, {"type": "pid"}]})
     refuse(asked)
     guests, jails = guest_config(asked).linux, jail_config(asked, jail()).linux
     assert guests
     assert jails
     assert [namespace.type for namespace in guests.namespaces] == ["pid"]
-    assert [namespace.path for namespace in jails.namespaces if namespace.type == "network"] == ["/run/netns/a"]
+    assert [namespace.path for namespace in jails.namespaces if namespace.type == "network"] == [None]
 
 
 def test_the_guest_has_no_user_namespace_and_the_jail_has() -> None:
