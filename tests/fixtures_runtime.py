@@ -227,11 +227,12 @@ def boxwright_command(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 @pytest.fixture
-def boxwright(boxwright_command: str, tmp_path: Path) -> Iterator[Runtime]:
+def boxwright(boxwright_command: str, tmp_path: Path, isolation: str) -> Iterator[Runtime]:
     """The command line, with a state directory that goes with the test."""
     directory = tmp_path / "boxwright"
     directory.mkdir()
-    runtime = Runtime([boxwright_command], directory)
+    options = () if isolation == "linux" else ("--isolation", isolation)
+    runtime = Runtime([boxwright_command, *options], directory)
     yield runtime
     runtime.close()
 
