@@ -17,6 +17,7 @@ struct shared {
     pid_t init;             /* as the outer sees it */
     int announced[ACTORS];  /* its pid is reported: from now on it may report itself */
     int program_errno[ACTORS]; /* why a program that the actor ran could not be executed */
+    uint16_t rows, columns; /* of the terminal, where the plan does not say; 0 and 0: nobody does */
     int listener_fd;        /* seccomp.c */
     int listener_result;
 };

@@ -198,6 +198,8 @@ static int start_outer(struct agent *me, struct channel *channel, struct ends *e
     int rc = channel->shared ? open_ends(me, channel, ends) : -ENOMEM;
     if (rc < 0)
         return rc;
+    channel->shared->rows = channel->rows;
+    channel->shared->columns = channel->columns;
     struct clone3_args args = {.exit_signal = SIGCHLD};
     pid_t pid = (pid_t)sys_clone3(&args);
     if (pid == 0)

@@ -52,15 +52,19 @@ static int open_peer(int master)
     return is_pseudoterminal(&found) ? take_fd(&peer) : -ENODEV;
 }
 
-static int set_size(int terminal, const struct Console *op)
+static int set_size(const struct actor *me, int terminal, const struct Console *op)
 {
     struct {
         uint16_t rows, columns, x_pixels, y_pixels;
     } size = {(uint16_t)op->height, (uint16_t)op->width, 0, 0};
-    if (op->height == 0 && op->width == 0)
-        return 0;
     if (op->height < 0 || op->height > UINT16_MAX || op->width < 0 || op->width > UINT16_MAX)
         return -EINVAL;
+    if (op->height == 0 && op->width == 0) {
+        size.rows = me->shared->rows;
+        size.columns = me->shared->columns;
+    }
+    if (size.rows == 0 && size.columns == 0)
+        return 0;
     return (int)sys(ioctl, terminal, TERMINAL_SET_SIZE, &size);
 }
 
@@ -105,7 +109,7 @@ int do_Console(struct actor *me, const struct Console *op)
         return peer;
     if (!is_id(op->uid))
         return -EINVAL;
-    int rc = set_size(peer, op);
+    int rc = set_size(me, peer, op);
     if (rc == 0)
         rc = (int)sys(fchown, peer, (uid_t)op->uid, (gid_t)-1);
     if (rc == 0 && op->bind)

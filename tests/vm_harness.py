@@ -67,13 +67,24 @@ class Wire:
         self.socket = sock
         self.packets = packets
         self.data = b""
+        self.kept: list[Frame] = []
         sock.settimeout(TIMEOUT_S)
 
     def send(self, kind: int, payload: bytes = b"", channel: int = 0, stream: int = 0) -> None:
         self.socket.sendall(Frame(kind, payload, channel, stream).encode())
 
-    def next(self) -> Frame | None:
-        """The next frame; None at the end."""
+    def next(self, channel: int | None = None) -> Frame | None:
+        """The next frame (of one channel: those of others are kept for later); None at the end."""
+        for at, frame in enumerate(self.kept):
+            if channel in (None, frame.channel):
+                return self.kept.pop(at)
+        while (frame := self._receive()) is not None:
+            if channel in (None, frame.channel):
+                return frame
+            self.kept.append(frame)
+        return None
+
+    def _receive(self) -> Frame | None:
         while (frame := self._take()) is None:
             try:
                 more = self.socket.recv(HEAD.size + PAYLOAD_MAX)
@@ -96,14 +107,14 @@ class Wire:
 
     def until(self, *kinds: int, channel: int | None = None) -> Frame:
         """Skip to a frame of one of these types."""
-        while (frame := self.next()) is not None:
-            if frame.type in kinds and channel in (None, frame.channel):
+        while (frame := self.next(channel)) is not None:
+            if frame.type in kinds:
                 return frame
         raise AssertionError(f"the end came before a frame of type {kinds}")
 
     def is_quiet(self, seconds: float) -> bool:
         """Whether nothing comes for so long."""
-        return not self.data and not select.select([self.socket], [], [], seconds)[0]
+        return not self.kept and not self.data and not select.select([self.socket], [], [], seconds)[0]
 
     def send_plan(self, plan: Plan | bytes, flags: int, rows: int = 0, columns: int = 0, channel: int = 0) -> None:
         data = plan if isinstance(plan, bytes) else encode(plan)
@@ -272,10 +283,8 @@ class Result:
         self.exit: Exit | None = None
         ended = set()
         while not (self.exit and ended == {1, 2}):
-            frame = agent.next()
+            frame = agent.next(channel)
             assert frame is not None, "the agent is gone"
-            if frame.channel != channel:
-                continue
             if frame.type == GUEST_DATA:
                 self.output[frame.stream] += frame.payload
                 if credit:

@@ -297,12 +297,12 @@ def test_a_terminal_that_nobody_reads_hangs_up(agent, terminal_plan):
 
 
 def test_the_interrupt_key_reaches_the_program(agent, terminal_plan):
-    agent.send_plan(terminal_plan("echo ready; sleep 60"), TERMINAL, channel=2)
+    agent.send_plan(terminal_plan("trap 'exit 9' INT; echo ready; while :; do sleep 0.05; done"), TERMINAL, channel=2)
     agent.credit(2)
     agent.until(GUEST_CREDIT)
     agent.until(GUEST_DATA)
     agent.send(DATA, b"\x03", 2)
-    assert Result(agent, 2).exit.code == 128 + signal.SIGINT  # the shell, as pid 1, tells of its child
+    assert Result(agent, 2).exit.code == 9
 
 
 # --- signals, ends ----------------------------------------------------------------------------------------------
@@ -357,17 +357,18 @@ def test_a_signal_to_every_process_without_a_group_is_told(agent):
 def test_a_closed_channel_loses_its_processes_and_is_forgotten(agent):
     agent.send_plan(shell("sleep 61 & sleep 60", ops.NewSession()), 0, channel=2)
     agent.until(REPORTED)
-    assert processes(agent, 90).count("sleep") == 2
+    wait_for(lambda channel: processes(agent, channel).count("sleep") == 2)
     agent.send(CLOSE, b"", 2)
-    wait_for(lambda channel: "sleep" not in processes(agent, channel))
+    wait_for(lambda channel: "sleep" not in processes(agent, channel + 100))
     agent.send(SIGNAL, signal_payload(15), 2)
     assert done(agent, 2) == errno.ESRCH
 
 
 def wait_for(condition):
-    for channel in range(100, 300):
+    for channel in range(100, 150):
         if condition(channel):
             return
+        time.sleep(0.02)
     raise AssertionError("it does not come true")
 
 

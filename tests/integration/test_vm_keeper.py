@@ -225,7 +225,7 @@ def test_create_goes_and_start_comes(keep):
 def test_a_creator_that_is_gone_before_ready_takes_all_with_it(keep):
     keeper = keep()
     client = keeper.connect()
-    client.send_plan(plan_of([ops.Clone(0)], (), [ops.Await(0)]), INIT)
+    client.send_plan(plan_of([ops.Clone(0), ops.Await(ops.INIT)], (), [ops.Await(ops.OUTER)]), INIT)
     client.until(REPORT)
     client.socket.close()
     assert keeper.wait() == 137
@@ -257,7 +257,7 @@ def test_a_child_that_cannot_be_started_is_told(keep):
     plan = encode(plan_of([ops.FindProgram("no-such-hypervisor", "/bin")]))
     keeper = keep(machine=machine_file((1, "hypervisor", [(2, 2)], plan)))
     assert keeper.wait() == 255
-    assert " ".join(keeper.status) == "child 0 0 0 0 hypervisor actor 0 op 0 errno 2 value 0"
+    assert " ".join(keeper.status) == "child 0 0 0 0 0 0 hypervisor actor 0 op 0 errno 2 value 0"
 
 
 @pytest.mark.parametrize(
@@ -285,7 +285,7 @@ def test_a_vital_childs_end_is_the_machines(keep):
     plan = encode(plan_of(program("exit 3")))
     keeper = keep(machine=machine_file((0, "helper", [], plan), (1, "hypervisor", [], plan)))
     assert keeper.wait() == 255
-    assert keeper.status == ["guest", "0", "0", "0", "0", "hypervisor", "status", "768"]
+    assert keeper.status == ["guest", *"000000", "hypervisor", "status", "768"]
 
 
 def gone_or_zombie(pid):

@@ -370,6 +370,28 @@ def test_the_guest_reaches_what_the_interface_reaches(
     assert queueing(ours) == {"noqueue"}
 
 
+def test_a_container_is_deleted_whose_namespace_went_before_it(
+    boxwright: Runtime, bundle: BundleFactory, netns
+) -> None:
+    lacks.need_program("tc", "nsenter")
+    ours = netns()
+    holder = Netns()
+    try:
+        holder.ip("link", "add", "net1", "type", "veth", "peer", "name", "out1", "netns", str(ours.pid))
+        holder.ip("link", "set", "net1", "up")
+        config = joined(holder, "/bin/sleep", "600")
+        boxwright.call("--isolation", "vm", "create", "--bundle", bundle(config), "gone")
+    finally:
+        holder.close()
+    done = boxwright.delete("gone", "--force")
+    assert done.stderr == ""
+    assert boxwright.ids() == []
+    end = time.monotonic() + TIMEOUT_S
+    while ours.names() != {"lo"}:  # the kernel takes a namespace down when it has the time
+        assert time.monotonic() < end
+        time.sleep(0.1)
+
+
 def test_a_namespace_without_an_interface_gives_a_loopback_alone(
     boxwright: Runtime, bundle: BundleFactory, netns
 ) -> None:

@@ -132,7 +132,7 @@ def test_a_proxys_line(keep, tmp_path):
                 proxy.wait(20)
             line.seek(0)
             found = line.read().decode().split()
-        assert (found[:2], len(found)) == (words, 5)
+        assert (found[:2], len(found)) == (words, 7)
 
 
 def test_exec_joins_the_container(keep):

@@ -51,7 +51,7 @@ FUZZ_SECONDS = 3
 VERSION = struct.pack("<I", 1)
 REPORT_BYTES = bytes(24)
 WINDOW = struct.pack("<I", WINDOW_BYTES)
-EXIT_BYTES = bytes(28)
+EXIT_BYTES = bytes(44)
 INITS, EXECS = 1, 2  # the channels of the clients below, in the order of their RUN
 
 
@@ -97,7 +97,7 @@ BREACHES = {
     "a stream where there is none": frames((DONE, bytes(4), 1, 1)),
     "a report too short": frames((REPORT, bytes(23), 1)),
     "a report too long": frames((REPORT, bytes(24 + 1025), 1)),
-    "an exit too short": frames((EXIT, bytes(27), 1)),
+    "an exit too short": frames((EXIT, bytes(43), INITS)),
     "hello on a channel": frames((HELLO, VERSION, 1)),
     "hello again": frames((HELLO, VERSION, 0)),
     "a channel that was never given": frames((GUEST_DATA, b"x", 3, 1)),
@@ -172,7 +172,7 @@ def test_the_guests_end_is_told(keep):
     keeper = greeted(keep())
     keeper.guest.socket.close()
     assert keeper.wait() == 255
-    assert keeper.status == ["guest", "0", "0", "0", "0", "port"]
+    assert keeper.status == ["guest", *"000000", "port"]
 
 
 def test_frames_that_were_under_way_when_a_client_left_are_let_pass(keep):
@@ -329,7 +329,7 @@ def test_small_frames_of_a_guest_are_held_without_their_headers(keep):
 # --- by chance --------------------------------------------------------------------------------------------------
 
 FROM_GUEST = st.sampled_from([HELLO, REPORT, REPORTED, GUEST_DATA, GUEST_EOF, GUEST_CREDIT, EXIT, CONTENT, DONE])
-LENGTHS = {REPORT: 24, GUEST_CREDIT: 4, EXIT: 28, DONE: 4, HELLO: 4, REPORTED: 0, GUEST_EOF: 0}
+LENGTHS = {REPORT: 24, GUEST_CREDIT: 4, EXIT: 44, DONE: 4, HELLO: 4, REPORTED: 0, GUEST_EOF: 0}
 STREAMS = {GUEST_DATA: (1, 2), GUEST_EOF: (1, 2)}
 
 

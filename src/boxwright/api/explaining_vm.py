@@ -8,8 +8,9 @@ from boxwright.boxes.vm.accel import host_tsc_khz
 from boxwright.boxes.vm.cache import Cache
 from boxwright.boxes.vm.guest import guest_config, guest_facts, guest_root, guest_site
 from boxwright.boxes.vm.hypervisor import Qemu
+from boxwright.boxes.vm.images import DEVICE, image_name
 from boxwright.boxes.vm.kernels import find_kernel
-from boxwright.boxes.vm.machine import MachineSpec, Share
+from boxwright.boxes.vm.machine import Disk, MachineSpec, Share
 from boxwright.boxes.vm.parameters import wanted_of
 from boxwright.boxes.vm.shares import JAIL, TAG, make_shares, refuse_kinds, sources
 from boxwright.boxes.vm.virtiofsd import CAPABILITIES, command, find_virtiofsd
@@ -22,7 +23,15 @@ from boxwright.plan.process import capability_mask
 from boxwright.plan.request import Request
 from boxwright.plan.walls import Fact, walls_of_machine
 from boxwright.runtime.documents import root_path
-from boxwright.runtime.vm.parts import FIRST_FD, INITRD, KERNEL, VIRTIOFSD_FD, jail_ids, system_directories
+from boxwright.runtime.vm.parts import (
+    FIRST_FD,
+    INITRD,
+    KERNEL,
+    VIRTIOFSD_FD,
+    jail_ids,
+    system_directories,
+    wants_image,
+)
 from boxwright.runtime.vm.size import machine_memory_bytes, machine_vcpus
 from boxwright.spec.types import Mount
 
@@ -54,16 +63,20 @@ def explain_machine(
     root = overlay[0] if overlay else root_path(config, bundle)
     readonly = bool(config.root and config.root.readonly)
     covered = overlay is not None or readonly
-    wanted = sources(config, root, bundle, overlay=covered)
+    image = image_name(root, Cache()) if wants_image(config, root, bundle, overlay=covered) else ""
+    shared_root = "" if image else root
+    wanted = sources(config, shared_root, bundle, overlay=covered)
     refuse_kinds(modes_of(source.path for source in wanted), wanted)
     ids = jail_ids(config.linux, [(source.path, source.mounted) for source in wanted])
-    shares = make_shares(config, root, bundle, ids, overlay=covered)
-    machine = _Machine(config, shares, ids)
+    shares = make_shares(config, shared_root, bundle, ids, overlay=covered)
+    machine = _Machine(config, shares, ids, image)
     guest, facts = guest_config(shares.config), guest_facts({"controllers": _CONTROLLERS})
     request = Request(
         container_id=container_id,
         bundle=bundle,
-        root=guest_root(shares.root, overlay=covered, size_bytes=overlay[1] if overlay else 0),
+        root=guest_root(
+            shares.root, overlay=covered, size_bytes=overlay[1] if overlay else 0, device=DEVICE if image else ""
+        ),
         placement=place(guest, facts.cgroups, container_id, "cgroupfs"),
         site=guest_site(),
         state=("", ""),
@@ -93,7 +106,8 @@ def _sharing(shares: "Shares") -> tuple[Stage, ...]:
 class _Machine:
     """The machine of a container, and the jail that holds it."""
 
-    def __init__(self, config: "Config", shares: "Shares", ids: "JailIds") -> None:
+    def __init__(self, config: "Config", shares: "Shares", ids: "JailIds", image: str) -> None:
+        self._image = image
         self._config = config
         self._shares = shares
         self._ids = ids
@@ -115,6 +129,8 @@ class _Machine:
         spans = [f"{m.container_id}-{m.container_id + m.size - 1} are {m.host_id} and up" for m in ids.uid_mappings]
         yield Fact("jail", f"namespaces, control groups and a filter of the host's kernel; its uids {', '.join(spans)}")
         yield Fact("jail", f"the hypervisor is uid {ids.spare} there, without capabilities")
+        if self._image:
+            yield Fact("root", "an image of it, made once and kept: a disk of the machine that cannot be written to")
         if self._shares.mounting is not None:
             yield Fact("shared", "files, by virtiofsd in the jail: it sees nothing but what is listed below")
         yield Fact("shared", "time of CPUs, disks behind the files, and the network if one is given")
@@ -153,6 +169,7 @@ class _Machine:
             tsc_khz=host_tsc_khz(self._cache),
             parameters=self._wanted.kernel_parameters,
             shares=share,
+            disks=(Disk(FIRST_FD + 2, readonly=True),) if self._image else (),
         )
 
     def _jail(self) -> "Config":

@@ -164,11 +164,13 @@ class _Further(_InGuest):
     def _told(self) -> "GuestEnding | None":
         self._channel.close()
         told = ending_of(os.pread(self._status, _ENDING_BYTES, 0))
-        if told is not None and told.reason != "exited":
-            machine = ending(self._container)
-            lost_by_itself = machine is not None and machine.reason not in {"exited", "stopped"}
-            return told if lost_by_itself else told.replace(reason="stopped")
-        return told
+        if told is not None and told.reason == "exited":
+            return told
+        # killed with the machine, or told of its end: what became of that is what became of this
+        machine = ending(self._container)
+        if machine is not None and machine.reason == "exited":
+            return machine.replace(reason="stopped")
+        return machine or (told and told.replace(reason="stopped"))
 
     def signal(self, number: int) -> bool:
         """Send a signal; False if it has ended."""

@@ -32,6 +32,7 @@ _KINDS = {
     "that a guest of its own can make, such as some to the host's 127.0.0.1",
     "ipvlan": "it has the link-layer address of another interface, and only one kernel can answer to that",
 }
+_MODULES = "load the kernel's modules `sch_ingress`, `cls_u32` and `act_mirred`"
 _LINKINFO, _INFO_KIND, _IFF_NOARP = 18, 1, 0x80
 _IFA_F_NOPREFIXROUTE, _SCOPE_UNIVERSE, _SCOPE_LINK = 0x200, 0, 253
 _PROTOCOL_KERNEL, _PROTOCOL_RA = 2, 9
@@ -153,16 +154,17 @@ class Namespace:
 
     def connect(self, wanted: Wire) -> int:
         """Connect a new tap to the interface; its descriptor, which is the caller's. Raises HostError."""
-        self._check_free(wanted)
-        fd = in_network_namespace(self.fd, lambda: open_tap(TAP_NAME))
         try:
-            self._connect(wanted)
+            self._check_free(wanted)
+            fd = in_network_namespace(self.fd, lambda: open_tap(TAP_NAME))
+            try:
+                self._connect(wanted)
+            except BaseException:
+                os.close(fd)
+                self.disconnect(wanted.interface)
+                raise
         except NetlinkError as refusal:
-            os.close(fd)
-            self.disconnect(wanted.interface)
-            hint = None
-            if refusal.errno in {ENOENT, EINVAL}:
-                hint = "load the kernel's modules `sch_ingress`, `cls_u32` and `act_mirred`"
+            hint = _MODULES if refusal.errno in {ENOENT, EINVAL} else None
             what = f"connect a machine to the interface `{wanted.interface}` of `{self.path}`"
             raise self._refused(what, refusal.errno or 0, refusal.explanation, hint) from None
         return fd

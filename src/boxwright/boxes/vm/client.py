@@ -70,8 +70,10 @@ class Client:
             raise GuestError(f"the guest has not answered within {timeout_s:.3g} s")
         try:
             packet = self._socket.recv(PACKET_BYTES)
-        except ConnectionResetError:
-            packet = b""
+        except (
+            ConnectionResetError
+        ):  # said once, where the keeper has closed with something unread; what it sent counts
+            packet = self._socket.recv(PACKET_BYTES)
         if not packet:
             raise GuestError("the machine is gone")
         try:

@@ -58,6 +58,13 @@ def image_of(directory: str, cache: Cache) -> str:
     return _make(program, directory, os.path.join(cache.directory, _PREFIX + digest), digest)
 
 
+def image_name(directory: str, cache: Cache) -> str:
+    """The path that `image_of` would give; empty for a directory that is not fit for it. Nothing is made."""
+    program = mkfs()
+    digest = program and _digest(directory, program)
+    return os.path.join(cache.directory, _PREFIX + digest) if digest else ""
+
+
 def _make(program: str, directory: str, path: str, digest: str) -> str:
     """Write the image beside its place, look at the directory again, and give it its name."""
     draft = f"{path}.{os.getpid()}.{os.urandom(4).hex()}"

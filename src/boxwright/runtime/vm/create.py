@@ -235,11 +235,12 @@ class MachineMaking:
 
     def _perform(self, plan: "Plan") -> "Iterator[Client]":
         """Do in the guest what the container needs to be there."""
+        creation = self._creation
         client = self._connect()
         yield client
         client.greet(ANSWER_S)
         helper = RemoteHelper(client, plan, 0)
-        follower = Follower(self._creation.runtime, helper, self._creation.asked)
+        follower = Follower(creation.runtime, helper, creation.asked)
         while follower.step(gate=False) is None:
             yield client
         while helper.exit is None:

@@ -102,7 +102,7 @@ class MachineJoining:
         """The proxy takes the connection over."""
         further = (self.client.fileno(), *((self._status,) if self._status >= 0 else ()))
         jailed = jail_of(self._container)
-        process = _proxy(self._options.process, len(further), jailed)
+        process = _proxy(self._options.process, jailed, len(further))
         options = self._options.replace(process=process, preserve_fds=len(further))
         stdio = (*(self._stdio or (0, 1, 2)), *further)
         return join(self._container, options, stdio, jailed, jail_filter(self._container))
@@ -137,7 +137,7 @@ def jail_filter(container: "Container") -> bytes:
     return default_program(jail.CAPABILITIES, container.runtime.cache)
 
 
-def _proxy(process: Process, descriptors: int, jailed: "Config") -> Process:
+def _proxy(process: Process, jailed: "Config", descriptors: int) -> Process:
     """The process in the jail that stands for one of the guest, with so many descriptors of its own; as who the keeper
     of the machine is.
     """

@@ -1,6 +1,6 @@
 """The network of a machine on the host: what is found or made before it starts, and taken away after it."""
 
-import os
+from errno import EINVAL, ENOENT, ESRCH
 
 from boxwright.boxes.vm import network
 from boxwright.boxes.vm.machine import NO_NETWORK, TAP, USER_NETWORK, Network
@@ -12,12 +12,16 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from boxwright.boxes.vm.network import Interface
+    from boxwright.host.wiring import Namespace as Joined
+    from boxwright.host.wiring import Wire
     from boxwright.plan.ops import Plan
     from boxwright.runtime.containers import Container
     from boxwright.runtime.vm.uplink import Uplink
     from boxwright.spec.types import Config, Namespace
 
 FACT = "network"
+# the namespace went, and the interface with it; a name of it that is left is no namespace any more
+_GONE = (ENOENT, ESRCH, EINVAL)
 
 
 class MachineNetwork:
@@ -26,7 +30,8 @@ class MachineNetwork:
     def __init__(self, config: "Config", container: "Container") -> None:
         """Find out what it is to be. Raises ConfigError, HostError and UnsupportedError before anything is made."""
         self._container = container
-        self._fd = -1
+        self._joined: Joined | None = None
+        self._wire: Wire | None = None
         self._interface: Interface | None = None
         self.uplink: Uplink | None = None
         self._published = network.published(config)
@@ -34,7 +39,7 @@ class MachineNetwork:
         if self._kind == TAP:
             namespace = find(config.linux, "network")
             assert namespace is not None
-            self._connect(namespace)
+            self._look(namespace)
         elif self._kind == USER_NETWORK:
             from boxwright.runtime.vm import uplink
 
@@ -55,17 +60,18 @@ class MachineNetwork:
         """Give up what is ours still."""
         if self.uplink is not None:
             self.uplink.close()
-        if self._fd >= 0:
-            os.close(self._fd)
-            self._fd = -1
+        if self._joined is not None:
+            self._joined.close()
+            self._joined = None
 
     def device(self, give: "Callable[[int], int]") -> Network:
-        """The machine's device; `give` hands a descriptor to the hypervisor and tells its number there."""
+        """The machine's device; `give` hands a descriptor to the hypervisor and tells its number there. Raises
+        HostError.
+        """
         if self._interface is None:
             return Network()
         if self._kind == TAP:
-            fd, self._fd = self._fd, -1
-            return Network(TAP, give(fd), self._interface.mac)
+            return Network(TAP, give(self._connect()), self._interface.mac)
         assert self.uplink is not None
         give(self.uplink.held())
         return Network(USER_NETWORK, mac=self._interface.mac, forwards=network.forwards(self._published))
@@ -74,23 +80,34 @@ class MachineNetwork:
         """What is to be done in the guest; None where there is no device."""
         return network.guest_plan(self._interface) if self._interface else None
 
-    def _connect(self, namespace: "Namespace") -> None:
-        from boxwright.host.wiring import Namespace as Joined
+    def _look(self, namespace: "Namespace") -> None:
+        """Look at the namespace that is joined; what is made there is made later."""
+        from boxwright.host.wiring import Namespace as JoinedNamespace
 
-        joined = Joined(str(namespace.path), namespace.at("path"))
+        self._joined = JoinedNamespace(str(namespace.path), namespace.at("path"))
         try:
-            wire = joined.look()
-            if wire is None:
-                self._kind = NO_NETWORK
-                return
-            self._fd = joined.connect(wire)
-            # from now on there is something to take away
-            fact = {"path": joined.path, "identity": list(joined.identity), "interface": wire.interface}
-            self._container.facts[FACT] = fact
-        finally:
-            joined.close()
+            wire = self._joined.look()
+        except BaseException:
+            self.close()
+            raise
+        if wire is None:
+            self._kind = NO_NETWORK
+            self.close()
+            return
+        self._wire = wire
         values = (wire.interface, wire.mac, wire.mtu, wire.addresses, wire.routes, wire.neighbours)
         self._interface = network.Interface(*values, pointer=namespace.at("path"))
+
+    def _connect(self) -> int:
+        """The tap, connected. From then on there is something to take away."""
+        joined, wire = self._joined, self._wire
+        assert joined is not None
+        assert wire is not None
+        fd = joined.connect(wire)
+        fact = {"path": joined.path, "identity": list(joined.identity), "interface": wire.interface}
+        self._container.facts[FACT] = fact
+        self.close()
+        return fd
 
 
 def release(container: "Container") -> None:
@@ -104,12 +121,14 @@ def release(container: "Container") -> None:
         kill_and_wait(fact["uplink"], fact["started"])
         reap(fact["uplink"])  # it may have ended by itself, with the hypervisor
         return
-    from boxwright.host.wiring import Namespace as Joined
+    from boxwright.host.wiring import Namespace as JoinedNamespace
 
     try:
-        joined = Joined(fact["path"], "")
-    except HostError:
-        return  # the namespace went, and the interface with it
+        joined = JoinedNamespace(fact["path"], "")
+    except HostError as error:
+        if error.errno not in _GONE:
+            container.runtime.warn(error.message)
+        return
     try:
         if list(joined.identity) == fact["identity"]:
             joined.disconnect(fact["interface"])

@@ -123,12 +123,8 @@ class Parts:
         return branches(root)
 
     def _find_image(self, bundle: str, *, overlay: bool) -> str:
-        """An image of the root, where nothing written to it is to stay and no file of the host is shared beside it."""
-        if not overlay or self.root_path == "/" or sources(self._config, "", bundle, overlay=overlay):
-            return ""
-        if not owners_agree(self._config.linux, privileged=host_facts.is_privileged()):
-            return ""
-        return image_of(self.root_path, self._cache)
+        wanted = wants_image(self._config, self.root_path, bundle, overlay=overlay)
+        return image_of(self.root_path, self._cache) if wanted else ""
 
     def _assemble(self) -> None:
         config, directory = self._config, self._container.directory
@@ -238,6 +234,13 @@ class Parts:
     def _new(self, name: str) -> int:
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC
         return os.open(self._container.path(name), flags, 0o600)
+
+
+def wants_image(config: "Config", root: str, bundle: str, *, overlay: bool) -> bool:
+    """Whether the root is rather an image: no write to it is to stay, and no file of the host is shared beside it."""
+    if not overlay or root == "/" or sources(config, "", bundle, overlay=overlay):
+        return False
+    return owners_agree(config.linux, privileged=host_facts.is_privileged())
 
 
 def system_directories() -> tuple[tuple[tuple[str, str], ...], tuple[str, ...]]:
