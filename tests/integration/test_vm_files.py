@@ -203,7 +203,7 @@ def test_what_cannot_be_in_another_machine_is_refused_before_anything_is_made(
 
 def test_whether_a_tree_can_be_id_mapped_is_tried(tmp_path: Path, overlaid: Path) -> None:
     lacks.need("a temporary directory that can be id-mapped", can_be_mapped([(str(tmp_path / "lower"), True)]))
-    assert not can_be_mapped([str(tmp_path / "lower"), str(overlaid)])
+    assert not can_be_mapped([(str(tmp_path / "lower"), True), (str(overlaid), True)])
     assert not can_be_mapped([str(tmp_path)])  # the overlay is mounted in it
     many = [tmp_path / str(index) for index in range(40)]
     for path in many:
