@@ -20,7 +20,7 @@ all: venv helper
 
 .PHONY: help
 help:
-	@echo 'targets: venv helper run test test-unit test-peers test-guest lint bench docs pictures install clean'
+	@echo 'targets: venv helper run test test-unit test-peers test-guest test-vm lint bench docs pictures install clean'
 
 # ── building ────────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -105,9 +105,13 @@ test-peers: test-prepare
 test-guest: test-prepare
 	@$(PYTEST) -m guest $(PYTEST_ARGS)
 
+.PHONY: test-vm
+test-vm: test-prepare
+	@$(PYTEST) -m vm $(PYTEST_ARGS)
+
 .PHONY: bench
 bench: venv helper
-	@tools/install-packages run test
+	@tools/install-packages run test vm
 	@$(BIN)/python -m benchmarks
 
 # ── writing ─────────────────────────────────────────────────────────────────────────────────────────────────────────
