@@ -1,4 +1,4 @@
-"""python -m benchmarks [--rounds N] [--many N] [--machines N] [--json FILE]: measure, print it with this run's ratios."""
+"""python -m benchmarks [--rounds N] [--many N] [--machines N] [--json FILE]: measure, and print it with the ratios."""
 
 import argparse
 import json
