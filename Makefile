@@ -20,7 +20,7 @@ all: venv helper
 
 .PHONY: help
 help:
-	@echo 'targets: venv helper run test test-unit test-peers test-guest lint bench docs pictures install clean'
+	@echo 'targets: venv helper run test test-unit test-peers test-guest test-vm lint bench docs pictures install clean'
 
 # ── building ────────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -104,6 +104,10 @@ test-peers: test-prepare
 .PHONY: test-guest
 test-guest: test-prepare
 	@$(PYTEST) -m guest $(PYTEST_ARGS)
+
+.PHONY: test-vm
+test-vm: test-prepare
+	@$(PYTEST) -m vm $(PYTEST_ARGS)
 
 .PHONY: bench
 bench: venv helper

@@ -14,6 +14,7 @@ import pytest
 import lacks
 
 DEBIAN_SUITE = "bookworm"
+PROGRAMS = ("python3", "sqlite3", "gcc", "libc6-dev", "nginx-light", "postgresql")
 
 # mount points too, so that one read-only root can serve many containers at once
 DIRECTORIES = ("bin", "dev", "etc", "home", "mnt", "proc", "root", "run", "sbin", "sys", "tmp", "usr/bin", "var/tmp")
@@ -118,6 +119,12 @@ def debian_root() -> Path:
 def debian_systemd_root() -> Path:
     """A Debian that boots: with systemd as its init. Shared: use it as a lower layer."""
     return cached(f"debian-{DEBIAN_SUITE}-systemd", lambda path: _debootstrap(path, "systemd-sysv", "dbus"))
+
+
+@pytest.fixture(scope="session")
+def debian_programs_root() -> Path:
+    """A Debian with interpreters, a compiler, databases and a web server. Shared: use it as a lower layer."""
+    return cached(f"debian-{DEBIAN_SUITE}-programs", lambda path: _debootstrap(path, *PROGRAMS))
 
 
 def _debootstrap(path: Path, *packages: str) -> None:

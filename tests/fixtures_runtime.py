@@ -7,6 +7,7 @@ import select
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -178,6 +179,23 @@ class Runtime:
             self.delete(container_id, "--force")
 
 
+@contextmanager
+def started(runtime: Runtime, *words: str) -> Iterator["subprocess.Popen[str]"]:
+    """A command that runs until its input ends."""
+    command = [*runtime.command, "--root", str(runtime.root), *words]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    with subprocess.Popen(command, text=True, **pipes) as process:
+        try:
+            yield process
+        finally:
+            if process.stdin and not process.stdin.closed:
+                process.stdin.close()
+            try:
+                process.wait(30)
+            except subprocess.TimeoutExpired:
+                process.terminate()
+
+
 def wait_gone(pid: int, timeout: float = TIMEOUT_SECONDS) -> None:
     """Wait until the process ends, whoever's child it is, and reap it if it is ours."""
     try:
@@ -209,11 +227,12 @@ def boxwright_command(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 @pytest.fixture
-def boxwright(boxwright_command: str, tmp_path: Path) -> Iterator[Runtime]:
+def boxwright(boxwright_command: str, tmp_path: Path, isolation: str) -> Iterator[Runtime]:
     """The command line, with a state directory that goes with the test."""
     directory = tmp_path / "boxwright"
     directory.mkdir()
-    runtime = Runtime([boxwright_command], directory)
+    options = () if isolation == "linux" else ("--isolation", isolation)
+    runtime = Runtime([boxwright_command, *options], directory)
     yield runtime
     runtime.close()
 

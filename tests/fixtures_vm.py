@@ -81,6 +81,15 @@ def need_machines() -> None:
     host_kernel()
 
 
+@pytest.fixture
+def isolation(request: pytest.FixtureRequest) -> str:
+    """The box that containers are put into."""
+    box: str = getattr(request, "param", "linux")
+    if box == "vm":
+        need_machines()
+    return box
+
+
 @pytest.fixture(scope="module")
 def machines(
     boxwright_command: str, busybox_root: Path, tmp_path_factory: pytest.TempPathFactory

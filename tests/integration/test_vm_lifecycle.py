@@ -31,7 +31,7 @@ def test_a_container_goes_through_its_states(machines: Machines) -> None:
         created = machines.state("states")
         assert (created["status"], created["bundle"]) == ("created", str(path))
         assert created["pid"] == int(pid_file.read_text())
-        assert Path(f"/proc/{created['pid']}/cmdline").read_bytes().startswith(b"/boxwright-helper\0--keep\0")
+        assert Path(f"/proc/{created['pid']}/cmdline").read_bytes().startswith(b"/boxwright-helper\0--as\0")
         assert said(out.name) == ""
         assert machines.start("states", check=False).status == 0
         assert machines.state("states")["status"] == "running"

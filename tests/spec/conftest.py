@@ -1,4 +1,4 @@
-"""The standard's own files, where they lie beside the repository."""
+"""The standard's own files, where they lie beside the repository; its tests in virtual machines."""
 
 import json
 import os
@@ -13,6 +13,18 @@ from referencing.jsonschema import DRAFT4
 
 import lacks
 from fixtures_runtime import REPOSITORY
+from spec_in_vm import VM, choose
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """What runs a container runs it in a virtual machine too."""
+    if "boxes" in metafunc.fixturenames:
+        kinds = [pytest.param("linux", id=pytest.HIDDEN_PARAM), pytest.param(VM, marks=pytest.mark.vm)]
+        metafunc.parametrize("isolation", kinds, indirect=True)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items[:] = choose(items)
 
 
 @pytest.fixture(scope="session")
