@@ -111,7 +111,7 @@ test-vm: test-prepare
 
 .PHONY: bench
 bench: venv helper
-	@tools/install-packages run test
+	@tools/install-packages run test vm
 	@$(BIN)/python -m benchmarks
 
 # ── writing ─────────────────────────────────────────────────────────────────────────────────────────────────────────

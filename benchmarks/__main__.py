@@ -1,4 +1,4 @@
-"""python -m benchmarks [--rounds N] [--many N] [--json FILE]: measure, and print it with the ratios of this run."""
+"""python -m benchmarks [--rounds N] [--many N] [--machines N] [--json FILE]: measure, and print it with ratios."""
 
 import argparse
 import json
@@ -13,6 +13,7 @@ from typing import Any
 
 from benchmarks.bundle import Bundle, build_floor
 from benchmarks.contenders import Runtime, of_lives, of_runs, of_verb, runtimes
+from benchmarks.machines import lacking, machines, shown
 from benchmarks.many import many
 from benchmarks.rounds import Result, measure, table
 
@@ -25,13 +26,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("--rounds", type=int, default=30, help="at least 30 for numbers to write down")
     parser.add_argument("--many", type=int, default=200, help="how many containers at once; 0 for none")
+    parser.add_argument("--machines", type=int, default=10, help="rounds of virtual machines; 0 for none")
     parser.add_argument("--json", type=Path, help="write the numbers to this file too")
     options = parser.parse_args()
     if os.geteuid() != 0:
         raise SystemExit("lacks: root")
     if INSIDE not in os.environ:
         _enter_mount_namespace()
-    found = _measure(options.rounds, options.many)
+    found = _measure(options.rounds, options.many, options.machines)
     if options.json:
         options.json.write_text(json.dumps(found, indent=1))
 
@@ -46,7 +48,7 @@ def _enter_mount_namespace() -> None:
     os.execvp("unshare", ["unshare", "--mount", "--propagation", "private", "sh", "-ec", inside, "sh", *again])
 
 
-def _measure(rounds: int, count: int) -> dict[str, Any]:
+def _measure(rounds: int, count: int, machine_rounds: int) -> dict[str, Any]:
     found: dict[str, Any] = {"machine": machine(), "rounds": rounds}
     print(found["machine"], flush=True)
     with tempfile.TemporaryDirectory(prefix="boxwright-bench-") as name:
@@ -63,7 +65,17 @@ def _measure(rounds: int, count: int) -> dict[str, Any]:
         if count:
             found["many"] = many(sleeping, state, count)
             print("\n" + "\n".join(f"{key.replace('_', ' '):32}{value}" for key, value in found["many"].items()))
+        if machine_rounds:
+            _show_machines(found, directory, bundle, state, machine_rounds)
     return found
+
+
+def _show_machines(found: dict[str, Any], directory: Path, bundle: Bundle, state: Path, rounds: int) -> None:
+    if lacks := lacking():
+        print(f"\nno machines: lacks {lacks}")
+        return
+    found["machines"] = machines(directory, bundle, state, rounds)
+    print(f"\n{shown(found['machines'])}", flush=True)
 
 
 class _Running:

@@ -1,10 +1,11 @@
-"""Network namespaces that last as long as a test, each held by a process that sleeps."""
+"""Network namespaces that last as long as a test, each held by a process that sleeps; and this host's own addresses."""
 
 import json
 import os
+import socket
 import subprocess
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import pytest
@@ -71,3 +72,21 @@ def netns() -> Iterator[Callable[[], Netns]]:
             return made
 
         yield make
+
+
+TIMEOUT_S = 60.0
+
+
+def other_address() -> str:
+    """An address of this host that is not the loopback's."""
+    told = subprocess.run(["ip", "-json", "-4", "addr", "show", "scope", "global"], capture_output=True, check=True)
+    found = [info["local"] for link in json.loads(told.stdout) for info in link.get("addr_info", []) if "local" in info]
+    lacks.need("address of the host beside 127.0.0.1", found)
+    return str(found[0])
+
+
+@contextmanager
+def listening(address: str) -> Iterator[socket.socket]:
+    with socket.create_server((address, 0)) as server:
+        server.settimeout(TIMEOUT_S)
+        yield server

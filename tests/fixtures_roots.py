@@ -14,6 +14,20 @@ import pytest
 import lacks
 
 DEBIAN_SUITE = "bookworm"
+PROGRAMS = ("python3", "sqlite3", "gcc", "libc6-dev", "nginx-light", "postgresql")
+
+# so that the rest is small enough for an image (boxes/vm/images.py); PostgreSQL does without its compiler
+NOT_NEEDED = (
+    "usr/share/doc",
+    "usr/share/i18n",
+    "usr/share/locale",
+    "usr/share/man",
+    "usr/lib/*/libLLVM*",
+    "usr/lib/gcc/*/*/lto1",
+    "usr/lib/postgresql/*/lib/bitcode",
+    "usr/lib/postgresql/*/lib/llvmjit*",
+    "var/lib/apt/lists/*",
+)
 
 # mount points too, so that one read-only root can serve many containers at once
 DIRECTORIES = ("bin", "dev", "etc", "home", "mnt", "proc", "root", "run", "sbin", "sys", "tmp", "usr/bin", "var/tmp")
@@ -118,6 +132,22 @@ def debian_root() -> Path:
 def debian_systemd_root() -> Path:
     """A Debian that boots: with systemd as its init. Shared: use it as a lower layer."""
     return cached(f"debian-{DEBIAN_SUITE}-systemd", lambda path: _debootstrap(path, "systemd-sysv", "dbus"))
+
+
+@pytest.fixture(scope="session")
+def debian_programs_root() -> Path:
+    """A Debian with interpreters, a compiler, databases and a web server. Shared: use it as a lower layer."""
+    return cached(f"debian-{DEBIAN_SUITE}-programs", _make_programs)
+
+
+def _make_programs(path: Path) -> None:
+    _debootstrap(path, *PROGRAMS)
+    for pattern in NOT_NEEDED:
+        for found in path.glob(pattern):
+            if found.is_dir() and not found.is_symlink():
+                shutil.rmtree(found)
+            else:
+                found.unlink()
 
 
 def _debootstrap(path: Path, *packages: str) -> None:

@@ -7,6 +7,7 @@ import select
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -176,6 +177,23 @@ class Runtime:
         """Remove every container that the test left."""
         for container_id in self.ids():
             self.delete(container_id, "--force")
+
+
+@contextmanager
+def started(runtime: Runtime, *words: str) -> Iterator["subprocess.Popen[str]"]:
+    """A command that runs until its input ends."""
+    command = [*runtime.command, "--root", str(runtime.root), *words]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    with subprocess.Popen(command, text=True, **pipes) as process:
+        try:
+            yield process
+        finally:
+            if process.stdin and not process.stdin.closed:
+                process.stdin.close()
+            try:
+                process.wait(30)
+            except subprocess.TimeoutExpired:
+                process.terminate()
 
 
 def wait_gone(pid: int, timeout: float = TIMEOUT_SECONDS) -> None:

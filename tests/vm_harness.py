@@ -3,8 +3,10 @@
 An agent runs as the first process of a pid namespace, on one end of a socket pair, in place of a guest.
 """
 
+import contextlib
 import os
 import select
+import signal
 import socket
 import stat
 import struct
@@ -235,6 +237,10 @@ class Keeper:
         return self
 
     def __exit__(self, *_exc: object) -> None:
+        if self.process.poll() is None:
+            for pid in children_of(self.process.pid):  # its change of user has lost it the signal of its parent's death
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
         self.process.kill()
         self.process.wait()
         for stream in (self.process.stdin, self.process.stdout, self.process.stderr):

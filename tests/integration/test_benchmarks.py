@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 import lacks
+from boxwright.boxes.vm.images import mkfs
 from fixtures_runtime import REPOSITORY
 
 pytestmark = pytest.mark.root
@@ -22,7 +23,19 @@ def numbers(boxwright_command: str, tmp_path_factory: pytest.TempPathFactory) ->
     lacks.need("the checkout's own command", boxwright_command == str(command))
     found: Path = tmp_path_factory.mktemp("numbers") / "numbers.json"
     environment = {name: value for name, value in os.environ.items() if name != "BOXWRIGHT_BENCH_SID"}
-    words = (REPOSITORY / ".venv/bin/python", "-m", "benchmarks", "--rounds", "1", "--many", "3", "--json", found)
+    words = (
+        REPOSITORY / ".venv/bin/python",
+        "-m",
+        "benchmarks",
+        "--rounds",
+        "1",
+        "--many",
+        "3",
+        "--machines",
+        "1",
+        "--json",
+        found,
+    )
     done = subprocess.run(
         words, cwd=REPOSITORY, env=environment, capture_output=True, text=True, timeout=120, check=False
     )
@@ -41,3 +54,15 @@ def test_nothing_of_many_containers_stays(numbers: dict) -> None:
     assert many["containers"] == 3
     assert many["left"] == []
     assert many["processes_beside_the_programs"] == 0
+
+
+def test_machines_are_timed_beside_a_bare_one(numbers: dict) -> None:
+    lacks.need_program("qemu-system-x86_64")
+    lacks.need("mkfs.erofs", mkfs())
+    found = numbers["machines"]
+    times = {name: one["median_ms"] for name, one in found["starts"].items()}
+    assert times["template"] < times["floor"]
+    assert times["template"] < times["cold"]
+    assert found["exec_ms"] > 0
+    assert found["teardown_ms"] > 0
+    assert 5 < found["pss_mib_each"] < 300

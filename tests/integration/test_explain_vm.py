@@ -91,3 +91,20 @@ def test_a_command_in_a_box_as_text_and_as_a_page(explained, machine_bundle):
     page = explained("--html", str(machine_bundle[0]))
     assert "a kernel of its own, held in a jail" in page
     assert "<h3>Machine</h3>" in page
+
+
+def test_where_the_network_leads(explained):
+    """In user mode to the host's but for its loopback; else nowhere, and the machine has no device."""
+    found = json.loads(explained("--json", "--isolation", "vm", "--network", "host", "-p", "8080:80", "--", "true"))
+    facts = [fact["value"] for fact in found["walls"]["machine"] if fact["name"] == "network"]
+    assert facts == [
+        "`eth0` leads to the host's by slirp4netns, but not to its 127.0.0.0/8",
+        "127.0.0.1:8080/tcp of the host leads to port 80",
+    ]
+    stages = {stage["title"]: stage for stage in found["stages"]}
+    told = [text for text, _ in lines_of(stages["in the guest: set up the network"])]
+    assert "give `eth0` the address `10.0.2.15`" in told
+    alone = json.loads(explained("--json", "--isolation", "vm", "--", "true"))
+    facts = [fact["value"] for fact in alone["walls"]["machine"] if fact["name"] == "network"]
+    assert facts == ["no device: a loopback interface alone"]
+    assert "in the guest: set up the network" not in {stage["title"] for stage in alone["stages"]}

@@ -203,14 +203,16 @@ def test_what_cannot_be_in_another_machine_is_refused_before_anything_is_made(
 
 def test_whether_a_tree_can_be_id_mapped_is_tried(tmp_path: Path, overlaid: Path) -> None:
     lacks.need("a temporary directory that can be id-mapped", can_be_mapped([(str(tmp_path / "lower"), True)]))
-    assert not can_be_mapped([str(tmp_path / "lower"), str(overlaid)])
-    assert not can_be_mapped([str(tmp_path)])  # the overlay is mounted in it
+    assert not can_be_mapped([(str(tmp_path / "lower"), True), (str(overlaid), True)])
+    assert not can_be_mapped([(str(tmp_path), True)])  # the overlay is mounted in it
+    assert can_be_mapped([(str(tmp_path), False)])
     many = [tmp_path / str(index) for index in range(40)]
     for path in many:
         path.mkdir()
-    assert can_be_mapped([str(path) for path in many])
-    assert not can_be_mapped([*(str(path) for path in many), str(overlaid)])
-    assert can_be_mapped(["/nonexistent"])
+    trees = [(str(path), True) for path in many]
+    assert can_be_mapped(trees)
+    assert not can_be_mapped([*trees, (str(overlaid), True)])
+    assert can_be_mapped([("/nonexistent", True)])
 
 
 def test_ids_of_nobody_are_aligned_and_within_the_range_for_containers() -> None:

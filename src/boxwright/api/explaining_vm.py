@@ -3,6 +3,7 @@
 import os
 
 from boxwright.api.explaining import filter_of, jail_plan
+from boxwright.boxes.require import PUBLISH_ANNOTATION
 from boxwright.boxes.vm import jail
 from boxwright.boxes.vm.accel import host_tsc_khz
 from boxwright.boxes.vm.cache import Cache
@@ -10,7 +11,8 @@ from boxwright.boxes.vm.guest import guest_config, guest_facts, guest_root, gues
 from boxwright.boxes.vm.hypervisor import Qemu
 from boxwright.boxes.vm.images import DEVICE, image_name
 from boxwright.boxes.vm.kernels import find_kernel
-from boxwright.boxes.vm.machine import Disk, MachineSpec, Share
+from boxwright.boxes.vm.machine import NO_NETWORK, TAP, Disk, MachineSpec, Network, Share
+from boxwright.boxes.vm.network import forwards, guest_plan, network_kind, published
 from boxwright.boxes.vm.parameters import wanted_of
 from boxwright.boxes.vm.shares import JAIL, TAG, make_shares, refuse_kinds, sources
 from boxwright.boxes.vm.virtiofsd import CAPABILITIES, command, find_virtiofsd
@@ -23,6 +25,7 @@ from boxwright.plan.process import capability_mask
 from boxwright.plan.request import Request
 from boxwright.plan.walls import Fact, walls_of_machine
 from boxwright.runtime.documents import root_path
+from boxwright.runtime.vm.network import looked_at
 from boxwright.runtime.vm.parts import (
     FIRST_FD,
     INITRD,
@@ -42,6 +45,7 @@ if TYPE_CHECKING:
     from boxwright.boxes.vm.ids import JailIds
     from boxwright.boxes.vm.shares import Shares
     from boxwright.plan.explain import Explanation
+    from boxwright.plan.ops import Plan
     from boxwright.runtime.context import Runtime
     from boxwright.spec.types import Config
 
@@ -85,7 +89,11 @@ def explain_machine(
     )
     plan = compile_create(guest, facts, request)
     found = explain(plan, guest, facts)
-    stages = (*machine.stages(container_id, runtime), *_sharing(shares), *stages_of(plan, "in the guest", "in the box"))
+    prepared = (
+        *_prepared(shares.mounting, "reach the files that are shared"),
+        *_prepared(machine.network_plan(), "set up the network"),
+    )
+    stages = (*machine.stages(container_id, runtime), *prepared, *stages_of(plan, "in the guest", "in the box"))
     return found.replace(
         user=found.user.replace(", which is root on the host too", " of the guest"),
         root=root,
@@ -94,13 +102,9 @@ def explain_machine(
     )
 
 
-def _sharing(shares: "Shares") -> tuple[Stage, ...]:
+def _prepared(plan: "Plan | None", what: str) -> tuple[Stage, ...]:
     """The guest's first steps."""
-    if shares.mounting is None:
-        return ()
-    return tuple(
-        stage.replace(title="in the guest: reach the files that are shared") for stage in stages_of(shares.mounting)
-    )
+    return tuple(stage.replace(title=f"in the guest: {what}") for stage in stages_of(plan)) if plan else ()
 
 
 class _Machine:
@@ -112,6 +116,7 @@ class _Machine:
         self._shares = shares
         self._ids = ids
         self._cache = Cache()
+        self._interface = looked_at(config)
         self._wanted = wanted_of(config.vm)
         self._kernel = find_kernel(self._wanted.kernel, self._wanted.kernel_pointer)
         self._hypervisor = Qemu(self._wanted.hypervisor, self._cache, "/vm/hypervisor/path")
@@ -130,11 +135,40 @@ class _Machine:
         yield Fact("jail", f"namespaces, control groups and a filter of the host's kernel; its uids {', '.join(spans)}")
         yield Fact("jail", f"the hypervisor is uid {ids.spare} there, without capabilities")
         if self._image:
+            boots = "if one of its kind was saved before, it goes on from there in place of booting"
+            yield Fact("boot", boots) if self._is_template() else Fact("boot", "the kernel is booted")
             yield Fact("root", "an image of it, made once and kept: a disk of the machine that cannot be written to")
         if self._shares.mounting is not None:
             yield Fact("shared", "files, by virtiofsd in the jail: it sees nothing but what is listed below")
         yield Fact("shared", "time of CPUs, disks behind the files, and the network if one is given")
+        yield from self._network_facts()
         yield Fact("not shared", "the host's kernel: its system calls, processes, memory, devices, /proc and /sys")
+
+    def _is_template(self) -> bool:
+        return self._shares.mounting is None and network_kind(self._config) == NO_NETWORK
+
+    def _network_facts(self) -> "Iterator[Fact]":
+        interface = self._interface
+        if interface is None:
+            yield Fact("network", "no device: a loopback interface alone")
+        elif network_kind(self._config) == TAP:
+            what = f"`{interface.name}` is that of the namespace, by a tap there; the jail sees neither"
+            yield Fact("network", what, interface.pointer)
+        else:
+            yield Fact("network", f"`{interface.name}` leads to the host's by slirp4netns, but not to its 127.0.0.0/8")
+        for one in published(self._config):
+            text = f"{one.address}:{one.host_port}/{one.protocol} of the host leads to port {one.port}"
+            yield Fact("network", text, f"/annotations/{PUBLISH_ANNOTATION}")
+
+    def network_plan(self) -> "Plan | None":
+        """What is done in the guest for its device."""
+        return guest_plan(self._interface) if self._interface else None
+
+    def _network(self) -> Network:
+        if self._interface is None:
+            return Network()
+        wanted = forwards(published(self._config))
+        return Network(network_kind(self._config), FIRST_FD + 3, self._interface.mac, wanted)
 
     def _pointer(self, name: str) -> str:
         hardware = self._config.vm.hw_config if self._config.vm else None
@@ -169,6 +203,7 @@ class _Machine:
             tsc_khz=host_tsc_khz(self._cache),
             parameters=self._wanted.kernel_parameters,
             shares=share,
+            network=self._network(),
             disks=(Disk(FIRST_FD + 2, readonly=True),) if self._image else (),
         )
 

@@ -227,6 +227,8 @@ class _Tree(_Target):
 
     def take(self, record: "FileRecord") -> None:
         if record.kind == records.DATA:
+            if self._file < 0:
+                raise ValueError("it sends content of nothing")
             self.count(len(record.payload))
             write_all(self._file, record.payload)
         elif record.kind == records.END:

@@ -114,7 +114,8 @@ def walls_of_machine(plan: "Plan", config: "Config", machine: tuple[Fact, ...]) 
         for row in walls.namespaces
     )
     concerns = (*_privilege_concerns(config), *_mount_concerns(walls.mounts))
-    return walls.replace(namespaces=namespaces, machine=machine, concerns=concerns)
+    # where the network leads is a fact of the machine
+    return walls.replace(namespaces=namespaces, machine=machine, concerns=concerns, network=())
 
 
 def _of_machine(row: NamespaceRow) -> NamespaceRow:

@@ -95,8 +95,7 @@ class MachineNetwork:
             self.close()
             return
         self._wire = wire
-        values = (wire.interface, wire.mac, wire.mtu, wire.addresses, wire.routes, wire.neighbours)
-        self._interface = network.Interface(*values, pointer=namespace.at("path"))
+        self._interface = _interface(wire, namespace)
 
     def _connect(self) -> int:
         """The tap, connected. From then on there is something to take away."""
@@ -108,6 +107,29 @@ class MachineNetwork:
         self._container.facts[FACT] = fact
         self.close()
         return fd
+
+
+def looked_at(config: "Config") -> "Interface | None":
+    """What the guest's device would be; nothing is made. Raises what making it would."""
+    network.published(config)
+    kind = network.network_kind(config)
+    if kind != TAP:
+        return network.user_interface() if kind == USER_NETWORK else None
+    from boxwright.host.wiring import Namespace as JoinedNamespace
+
+    namespace = find(config.linux, "network")
+    assert namespace is not None
+    joined = JoinedNamespace(str(namespace.path), namespace.at("path"))
+    try:
+        wire = joined.look()
+    finally:
+        joined.close()
+    return _interface(wire, namespace) if wire else None
+
+
+def _interface(wire: "Wire", namespace: "Namespace") -> "Interface":
+    values = (wire.interface, wire.mac, wire.mtu, wire.addresses, wire.routes, wire.neighbours)
+    return network.Interface(*values, pointer=namespace.at("path"))
 
 
 def release(container: "Container") -> None:
