@@ -1,8 +1,4 @@
-<<<<<<< HEAD
 """python -m benchmarks [--rounds N] [--many N] [--machines N] [--json FILE]: measure, and print it with ratios."""
-=======
-"""python -m benchmarks [--rounds N] [--many N] [--machines N] [--json FILE]: measure, and print it with the ratios."""
->>>>>>> vm-template
 
 import argparse
 import json
