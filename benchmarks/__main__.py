@@ -1,4 +1,8 @@
-"""python -m benchmarks [--rounds N] [--many N] [--machines N] [--json FILE]: measure, print it with this run's ratios."""
+<<<<<<< HEAD
+"""python -m benchmarks [--rounds N] [--many N] [--machines N] [--json FILE]: measure, and print it with ratios."""
+=======
+"""python -m benchmarks [--rounds N] [--many N] [--machines N] [--json FILE]: measure, and print it with the ratios."""
+>>>>>>> vm-template
 
 import argparse
 import json

@@ -108,7 +108,7 @@ def test_a_guest_that_does_not_boot(machines: Machines, tmp_path: Path) -> None:
 
 
 def test_a_guest_that_never_answers(machines: Machines, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("boxwright.runtime.vm.create.BOOT_S", 4.0)
+    monkeypatch.setattr("boxwright.runtime.vm.create.BOOT_S", 8.0)
 
     def silent(config: Json) -> None:
         volume(config)

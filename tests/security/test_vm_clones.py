@@ -1,4 +1,4 @@
-"""Machines that go on from one saved state have nothing in common that has to be their own (checklist: snapshot clones)."""
+"""Machines that go on from one saved state have nothing in common that has to be their own."""
 
 import time
 from pathlib import Path
@@ -13,6 +13,7 @@ ASK = "head -c 32 /dev/urandom | md5sum; cat /proc/sys/kernel/random/boot_id; ho
 
 
 def test_what_must_differ_does_and_the_time_is_right(machines: Machines, settled_root: Path) -> None:
+    """Snapshot clones: random numbers, boot id, host name and time are each machine's own from the first program on."""
     said, root = [], {"path": str(settled_root), "readonly": True}
     for number in range(CLONES):
         name = f"clone{number}"
@@ -31,7 +32,7 @@ def test_what_must_differ_does_and_the_time_is_right(machines: Machines, settled
 
 
 def test_no_clone_can_write_to_what_the_others_go_on_from(machines: Machines, settled_root: Path) -> None:
-    """Its hypervisor has the saved memory neither open nor mapped: what it holds is a copy."""
+    """Snapshot clones: a hypervisor has the saved memory neither open nor mapped, and the rest of it open to read."""
     root = {"path": str(settled_root), "readonly": True}
     machines.started("apart", "/bin/sleep", "100", root=root)
     hypervisor = next(pid for program, pid in machines.children("apart").items() if program.startswith("qemu"))

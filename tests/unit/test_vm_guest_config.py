@@ -114,3 +114,23 @@ def test_the_jail_has_no_device_but_kvm_where_it_is_used() -> None:
     assert with_kvm
     assert not without.devices
     assert [device.path for device in with_kvm.devices] == ["/dev/kvm"]
+
+
+@pytest.mark.parametrize(("own", "seen"), [({}, 0o027), ({"umask": 0o002}, 0o002)])
+def test_the_umask_is_the_callers_where_none_is_set(own: dict[str, int], seen: int) -> None:
+    process = {"cwd": "/", "args": ["x"], "user": {"uid": 1, "gid": 1, **own}}
+    found = guest_config(config(process=process), 0o027).process
+    assert found is not None
+    assert found.user.umask == seen
+
+
+@pytest.mark.parametrize("action", ["SCMP_ACT_ERRNO", "SCMP_ACT_NOTIFY"])
+def test_a_listener_is_refused_where_something_is_told_to_it(action: str) -> None:
+    rules = [{"names": ["getppid"], "action": action}]
+    seccomp = {"defaultAction": "SCMP_ACT_ALLOW", "listenerPath": "/run/agent", "syscalls": rules}
+    asked = config(linux={"seccomp": seccomp})
+    if action == "SCMP_ACT_NOTIFY":
+        with pytest.raises(UnsupportedError, match="listenerPath"):
+            refuse(asked)
+    else:
+        refuse(asked)

@@ -188,10 +188,15 @@ _ROWS: tuple[tuple[str, str, Support], ...] = (
 _HOST_KERNEL = Support(UNSUPPORTED, "it is the host kernel's")
 # what the vm box makes of a property, where that is something else than what the linux box does
 _VM: dict[str, Support] = {
-    "root.path": _partial("without root, with mounts in it: read-only"),
+    "root.path": _partial(
+        "mounts in one that is covered in the guest are not shown; without root, with mounts in it: read-only"
+    ),
     "mounts[].type": _needs("whatever filesystem the guest's kernel has"),
     "mounts[].source": _partial("no socket, pipe, device, nor what is in /dev; /proc and /sys are the guest's own"),
-    "mounts[].options": _partial("no propagation to or from the host"),
+    "mounts[].options": _partial(
+        "no propagation to or from the host; mounts below a bind are there once somebody goes there, with its options"
+    ),
+    "mounts[].options.idmap": _partial("mounts below one are mapped too, as with `ridmap`"),
     "process.apparmorProfile": _HOST_KERNEL,
     "process.selinuxLabel": _HOST_KERNEL,
     "process.rlimits": _YES,
@@ -215,7 +220,7 @@ _VM: dict[str, Support] = {
     "linux.resources.rdma": _HOST_KERNEL,
     "linux.resources.unified": _needs("in the guest, which has cgroup v2"),
     "linux.intelRdt": _HOST_KERNEL,
-    "linux.seccomp": _partial("no `listenerPath`: the descriptor cannot leave the guest"),
+    "linux.seccomp": _partial("no SCMP_ACT_NOTIFY: the listener's descriptor cannot leave the guest"),
     "linux.mountLabel": _HOST_KERNEL,
     "vm": _YES,
 }

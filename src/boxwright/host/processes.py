@@ -116,3 +116,12 @@ def kill_child(pid: int) -> None:
         os.waitpid(pid, 0)
     except (ProcessLookupError, ChildProcessError):
         return  # somebody else's SIGCHLD handling reaped it
+
+
+def callers_umask() -> int:
+    """The umask of this process (proc_pid_status(5)); umask(2) would change it for a moment, for every thread."""
+    with open("/proc/self/status", encoding="utf-8", errors="replace") as file:
+        for line in file:
+            if line.startswith("Umask:"):
+                return int(line.split()[1], 8)
+    return 0o022

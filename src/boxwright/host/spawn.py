@@ -183,8 +183,9 @@ def receive(sock: "socket") -> Report | None:
     """One report from a report socket; None at its end."""
     try:
         data, ancillary, _flags, _address = sock.recvmsg(_REPORT_BYTES, 256, MSG_CMSG_CLOEXEC)
-    except ConnectionResetError:  # the other end died with an answer of ours unread
-        return None
+    except ConnectionResetError:
+        # said once, where the other end died with an answer of ours unread; what it has sent before is still there
+        data, ancillary, _flags, _address = sock.recvmsg(_REPORT_BYTES, 256, MSG_CMSG_CLOEXEC)
     if len(data) < _RECORD.size:
         return None
     return Report(data, [fd for item in ancillary for fd in descriptors(item)])

@@ -70,9 +70,8 @@ class Client:
             raise GuestError(f"the guest has not answered within {timeout_s:.3g} s")
         try:
             packet = self._socket.recv(PACKET_BYTES)
-        except (
-            ConnectionResetError
-        ):  # said once, where the keeper has closed with something unread; what it sent counts
+        except ConnectionResetError:
+            # said once, where the keeper has closed with something unread; what it has sent before is still there
             packet = self._socket.recv(PACKET_BYTES)
         if not packet:
             raise GuestError("the machine is gone")

@@ -7,13 +7,14 @@ its), control of the host's CPUs and disks (the jail's control groups). What ano
 from boxwright.errors import UnsupportedError
 from boxwright.plan.cgroup_layout import CgroupLayout, CgroupSite, Hierarchy
 from boxwright.plan.request import HostFacts, RootSource
+from boxwright.plan.seccomp_flags import uses_notify
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from boxwright.boxes.vm.shares import Branches
-    from boxwright.spec.types import CPU, Config, Hooks, Linux, Namespace, Resources
+    from boxwright.spec.types import CPU, Config, Hooks, Linux, Namespace, Process, Resources
 
 BOX = "vm"
 GROUP = "/boxwright"  # where the agent looks for the container's processes
@@ -45,7 +46,7 @@ def _refuse_linux(linux: "Linux") -> None:
     for value, name in ((linux.intel_rdt, "intelRdt"), (linux.net_devices, "netDevices")):
         if value:
             raise UnsupportedError(linux.at(name), BOX, _OF_THE_HOST)
-    if linux.seccomp is not None and linux.seccomp.listener_path:
+    if linux.seccomp is not None and linux.seccomp.listener_path and uses_notify(linux.seccomp):
         why = "the listener's descriptor cannot leave the guest"
         raise UnsupportedError(linux.seccomp.at("listenerPath"), BOX, why)
     if linux.mount_label:
@@ -60,10 +61,23 @@ def refuse_resources(resources: "Resources") -> None:
             raise UnsupportedError(resources.at(name), BOX, _OF_THE_HOST)
 
 
-def guest_config(config: "Config") -> "Config":
-    """What the guest is to do of a configuration whose paths are the guest's already (`shares`)."""
-    linux = config.linux
-    return config.replace(hooks=_hooks(config.hooks), linux=linux and _linux(linux), vm=None)
+def guest_config(config: "Config", umask: int = 0) -> "Config":
+    """What the guest is to do of a configuration whose paths are the guest's already (`shares`), for a caller with
+    that umask.
+    """
+    linux, process = config.linux, config.process
+    return config.replace(
+        process=process and with_umask(process, umask),
+        hooks=_hooks(config.hooks),
+        linux=linux and _linux(linux),
+        vm=None,
+    )
+
+
+def with_umask(process: "Process", umask: int) -> "Process":
+    """The process with the umask of the caller, which a process on the same kernel would inherit."""
+    user = process.user
+    return process if user.umask is not None else process.replace(user=user.replace(umask=umask))
 
 
 def _hooks(hooks: "Hooks | None") -> "Hooks | None":

@@ -8,13 +8,15 @@ from boxwright.boxes.vm.client import ANSWER_S, Client
 from boxwright.boxes.vm.guest import guest_config, guest_facts, guest_root, guest_site
 from boxwright.boxes.vm.remote import RemoteHelper
 from boxwright.errors import GuestError, UnsupportedError
+from boxwright.host.processes import callers_umask
 from boxwright.host.seccomp_cache import default_program
 from boxwright.plan.cgroups import place
 from boxwright.plan.compile import compile_create
+from boxwright.plan.namespaces import is_new
 from boxwright.plan.request import Request, RootSource
 from boxwright.runtime.containers import CREATED, CREATING, state_document
 from boxwright.runtime.create import Creation
-from boxwright.runtime.documents import filter_program
+from boxwright.runtime.documents import filter_program, root_path
 from boxwright.runtime.following import Follower
 from boxwright.runtime.foreground import TIMED_OUT
 from boxwright.runtime.state_texts import around_pid
@@ -83,7 +85,7 @@ class MachineCreation(Creation):
 
             lifeline = process_lifeline()
         self.lifeline = -1
-        if self.asked.root is not None and self.asked.root.readonly:
+        if self.asked.root is not None and self.asked.root.readonly and not self._is_of_others():
             # the host's side keeps what the guest shall not write to; places of mounts are made in the overlay
             self._overlay_bytes = max(0, self._overlay_bytes)
         overlay = self._overlay_bytes >= 0
@@ -106,6 +108,18 @@ class MachineCreation(Creation):
             parts.close()
         return MachineMaking(self, making, gate=gate)
 
+    def _is_of_others(self) -> bool:
+        """Whether the root's owner is nobody in the container: an overlay opens files with O_NOATIME, as owners may."""
+        linux = self.asked.linux
+        if linux is None or not is_new(linux, "user"):
+            return False
+        root = self._root.path if self._root else root_path(self.asked, self.options.bundle)
+        try:
+            owner = os.stat(root).st_uid
+        except OSError:
+            return False  # whoever opens it says why
+        return not any(0 <= owner - mapping.host_id < mapping.size for mapping in linux.uid_mappings)
+
     def record(self, placement: "CgroupPlacement", _root: str) -> None:
         """Write down what is about to be made, for who looks at the container: its own configuration."""
         assert self.parts is not None
@@ -115,6 +129,8 @@ class MachineCreation(Creation):
         if self.parts.branches is not None:
             self.container.facts["guestBranches"] = self.parts.branches
         super().record(placement, self.parts.root_path)
+        if self.asked.process is None:
+            self.container.write(process=False)  # the jail has one
         self.container.keep_config(self.asked)
 
     def _request(self, placement: "CgroupPlacement", site: "CgroupSite", root: RootSource, *, gate: bool) -> Request:
@@ -140,7 +156,7 @@ class MachineCreation(Creation):
             state=state,
             created_state=around_pid(state_document(self.container, CREATED, 1)),
             environment=tuple(f"{name}={value}" for name, value in os.environ.items()) if self.asked.hooks else (),
-            seccomp=filter_program(self.runtime, self.asked, self.default_seccomp),
+            seccomp=filter_program(self.runtime, self.asked, self.default_seccomp, remark=True),
             gate=gate,
             new_keyring=not self.options.no_new_keyring,
             no_pivot=self.options.no_pivot,
@@ -252,7 +268,7 @@ class MachineMaking:
         """Let the guest make the container."""
         creation = self._creation
         assert creation.parts is not None
-        config = guest_config(creation.parts.guest)
+        config = guest_config(creation.parts.guest, callers_umask())
         facts = guest_facts(client.hello)
         placement = place(config, facts.cgroups, creation.container.id, "cgroupfs")
         plan = compile_create(config, facts, creation.guest_request(placement, gate=self._gate))

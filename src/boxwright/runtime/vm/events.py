@@ -10,7 +10,7 @@ from boxwright.host.cgroup_stats import Files, statistics
 from boxwright.host.processes import open_pidfd, wait_gone
 from boxwright.runtime.containers import PAUSED, RUNNING, STOPPED
 from boxwright.runtime.vm.inside import Inside
-from boxwright.runtime.vm.lost import console_lines
+from boxwright.runtime.vm.lost import ending
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -19,8 +19,6 @@ if TYPE_CHECKING:
     from boxwright.runtime.containers import Container
 
 LOOK_S = 1.0  # nothing wakes us for what happens in another kernel
-_KILLED = "ut of memory: Killed process"  # mm/oom_kill.c: for a control group, and for the whole machine
-_CONSOLE_BYTES = 65536
 
 
 def guest_statistics(container: "Container") -> "dict[str, Any]":
@@ -82,5 +80,6 @@ class GuestWatch:
             return self._kills_at_end()
 
     def _kills_at_end(self) -> int:
-        """What the guest's kernel has said of its kills: the last may have been the init's, and the machine's end."""
-        return sum(_KILLED in line for line in console_lines(self._container, _CONSOLE_BYTES))
+        """What the guest has said of its kills when it ended: the last may have been the init's."""
+        end = ending(self._container)
+        return end.oom_kills if end is not None else self._seen

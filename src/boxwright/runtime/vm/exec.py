@@ -8,9 +8,10 @@ from time import monotonic
 
 from boxwright.boxes.vm import frames, jail
 from boxwright.boxes.vm.client import ANSWER_S, Client
-from boxwright.boxes.vm.guest import GROUP, guest_config, guest_facts
+from boxwright.boxes.vm.guest import GROUP, guest_config, guest_facts, with_umask
 from boxwright.boxes.vm.remote import RemoteHelper
 from boxwright.errors import GuestError, UnsupportedError
+from boxwright.host.processes import callers_umask
 from boxwright.host.seccomp_cache import default_program
 from boxwright.plan.join import JoinRequest, compile_exec
 from boxwright.runtime.documents import filter_program
@@ -123,6 +124,7 @@ def _plan(container: "Container", process: Process, client: Client) -> "Plan":
         groups=((2, f"/sys/fs/cgroup{GROUP}"),),
         seccomp=filter_program(container.runtime, config, container.facts.get("defaultSeccomp")),
     )
+    process = with_umask(process, callers_umask())
     return compile_exec(process, config.linux, guest_facts(client.hello), request)
 
 
