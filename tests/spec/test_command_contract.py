@@ -14,8 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from boxwright.host.seccomp import syscall_numbers
-from boxwright.plan.seccomp_arch import native_arch
+from boxwright.host.seccomp import host_arch, syscall_numbers
 from fixtures_probe import Boxes, living, unique_id
 from fixtures_runtime import wait_gone
 
@@ -204,7 +203,7 @@ def test_the_state_directory_of_a_user_is_sticky(boxes: Boxes):
 
 
 def test_a_no_new_keyring_container_has_the_caller_s_session_keyring(boxes: Boxes):
-    keyctl = syscall_numbers().resolve(native_arch(), "keyctl").direct
+    keyctl = syscall_numbers().resolve(host_arch(), "keyctl").direct
     ours = ctypes.CDLL(None).syscall(keyctl, 0, -3, 0)  # KEYCTL_GET_KEYRING_ID of the session keyring
     config = boxes.config("syscall", str(keyctl), "0", "-3", "0")
     for options, own in (((), True), (("--no-new-keyring",), False)):
