@@ -161,8 +161,14 @@ STATUS = (
 LIST_DEVICES = ["/bin/sh", "-c", "find /dev -print | sort | xargs probe stat"]
 
 
+# signals that glibc has for itself: whom it starts by posix_spawn(3) ignores them, as under make, and so does what is
+# started by that, since no program of glibc can change it
+OF_GLIBC = 1 << 31 | 1 << 32
+
+
 def _status(text: str) -> Facts:
     found = status_in(text)
+    found["SigIgn"] = f"{int(found['SigIgn'], 16) & ~OF_GLIBC:016x}"
     return {name: found[name] for name in STATUS}
 
 
