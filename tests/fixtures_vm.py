@@ -18,6 +18,7 @@ from fixtures_machine import host_kernel
 from fixtures_runtime import Json, Result, Runtime, default_config
 
 WAIT_SECONDS = 30.0
+HELPER_COMM = "boxwright-helper"[:15]  # as the kernel has it
 
 
 class Machines(Runtime):
@@ -59,10 +60,28 @@ class Machines(Runtime):
             found[os.path.basename(Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")[0].decode())] = int(pid)
         return found
 
+    def close(self) -> None:
+        """Remove every container, and reap what has ended since: the tests' process adopts what a detached `exec` leaves
+        (see `leaks`), and the keeper of a machine, first of its pid namespace, ends after all others of that.
+        """
+        super().close()
+        eventually(lambda: not _reap_adopted(), "a keeper does not end")
+
     @staticmethod
     def living(children: dict[str, int]) -> list[str]:
         """Those of them that have not ended; a zombie has."""
         return [name for name, pid in children.items() if start_time(pid)]
+
+
+def _reap_adopted() -> list[int]:
+    """Reap the helpers among our children that have ended; those that are left."""
+    left = []
+    for pid in map(int, Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()):
+        if Path(f"/proc/{pid}/comm").read_text().strip() != HELPER_COMM:
+            continue
+        if os.waitpid(pid, os.WNOHANG)[0] == 0:
+            left.append(pid)
+    return left
 
 
 def eventually(condition: Callable[[], object], what: str) -> None:
