@@ -1,5 +1,7 @@
 """A helper at work in the guest: for who follows it, like one on the host (`host.spawn.Helper`)."""
 
+import os
+
 from boxwright.boxes.vm import frames
 from boxwright.errors import GuestError
 from boxwright.host.spawn import Report
@@ -11,8 +13,26 @@ if TYPE_CHECKING:
     from boxwright.boxes.vm.client import Client
     from boxwright.boxes.vm.frames import Exit
     from boxwright.plan.ops import Plan
+    from boxwright.spec.types import Process
 
 _RECORD_BYTES = 24
+_MOST = 0xFFFF  # what a terminal can have
+
+
+def size_of_terminal(process: "Process | None") -> tuple[int, int]:
+    """Rows and columns that a process's terminal begins with: its own, else those of the caller's; 0 and 0 if neither.
+
+    What they change to afterwards comes by the one who carries the streams, when the program may have looked already.
+    """
+    if process is None or not process.terminal:
+        return 0, 0
+    if process.console_size is not None:
+        return min(process.console_size.height, _MOST), min(process.console_size.width, _MOST)
+    try:
+        columns, rows = os.get_terminal_size(0)
+    except OSError:
+        return 0, 0
+    return rows, columns
 
 
 class RemoteHelper:

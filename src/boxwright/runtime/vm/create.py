@@ -6,7 +6,7 @@ from time import monotonic
 from boxwright.boxes.vm import frames, jail
 from boxwright.boxes.vm.client import ANSWER_S, Client
 from boxwright.boxes.vm.guest import guest_config, guest_facts, guest_root, guest_site
-from boxwright.boxes.vm.remote import RemoteHelper
+from boxwright.boxes.vm.remote import RemoteHelper, size_of_terminal
 from boxwright.errors import GuestError, UnsupportedError
 from boxwright.host.processes import callers_umask
 from boxwright.host.seccomp_cache import default_program
@@ -275,7 +275,7 @@ class MachineMaking:
         process = config.process
         terminal = bool(process and process.terminal)
         flags = frames.INIT | frames.STDIN | frames.GATE * self._gate | frames.TERMINAL * terminal
-        helper = RemoteHelper(client, plan, flags)
+        helper = RemoteHelper(client, plan, flags, size_of_terminal(process))
         return Follower(creation.runtime, helper, creation.asked), helper
 
     def __enter__(self) -> "Self":

@@ -9,7 +9,7 @@ from time import monotonic
 from boxwright.boxes.vm import frames, jail
 from boxwright.boxes.vm.client import ANSWER_S, Client
 from boxwright.boxes.vm.guest import GROUP, guest_config, guest_facts, with_umask
-from boxwright.boxes.vm.remote import RemoteHelper
+from boxwright.boxes.vm.remote import RemoteHelper, size_of_terminal
 from boxwright.errors import GuestError, UnsupportedError
 from boxwright.host.processes import callers_umask
 from boxwright.host.seccomp_cache import default_program
@@ -89,7 +89,8 @@ class MachineJoining:
         yield client
         client.greet(self.left_s())
         plan = _plan(container, process, client)
-        helper = RemoteHelper(client, plan, frames.JOIN | frames.STDIN | frames.TERMINAL * bool(process.terminal))
+        flags = frames.JOIN | frames.STDIN | frames.TERMINAL * bool(process.terminal)
+        helper = RemoteHelper(client, plan, flags, size_of_terminal(process))
         follower = Follower(container.runtime, helper, container.config().replace(process=process))
         yield client
         while follower.step(gate=False) is None:
