@@ -1,9 +1,12 @@
 """The frames of the machine's protocol."""
 
+import re
+
 import pytest
 
 from boxwright.boxes.vm import frames
 from boxwright.boxes.vm.frames import Frame
+from fixtures_runtime import REPOSITORY
 
 
 def test_a_frame_comes_back_as_it_was() -> None:
@@ -62,3 +65,26 @@ def test_an_end_has_exactly_its_numbers() -> None:
     assert frames.exit_of(b"\x09\0\0\0" + b"\x01" + bytes(39)).user_us == 1
     with pytest.raises(ValueError, match="in place of 44"):
         frames.exit_of(b"\x09\0\0\0")
+
+
+def test_the_numbers_are_those_of_the_helper() -> None:
+    text = (REPOSITORY / "native/frames.h").read_text()
+    types = {name: int(number) for name, number in re.findall(r"^    FRAME_(\w+) = (\d+),$", text, re.MULTILINE)}
+    flags = {name: int(number) for name, number in re.findall(r"\b((?:RUN|SIGNAL)_\w+) = (\d+)\b", text)}
+    assert types.pop("VERSION") == frames.VERSION
+    assert types.pop("HEADER_BYTES") == frames.HEADER_BYTES
+    assert types.pop("PAYLOAD_MAX") == frames.PAYLOAD_BYTES
+    assert types.pop("EXIT_BYTES") == frames._EXIT.size
+    ours = {name: number for name, number in types.items() if not name.endswith(("_MAX", "_MIN", "_BYTES"))}
+    assert len(ours) == 23
+    assert ours == {name: getattr(frames, name) for name in ours}
+    assert {name: number for name, number in flags.items() if not name.endswith(("_FLAGS", "_BYTES"))} == {
+        "RUN_INIT": frames.INIT,
+        "RUN_GATE": frames.GATE,
+        "RUN_JOIN": frames.JOIN,
+        "RUN_TERMINAL": frames.TERMINAL,
+        "RUN_STDIN": frames.STDIN,
+        "SIGNAL_EVERY": frames.EVERY,
+        "SIGNAL_INIT": frames.TO_INIT,
+        "SIGNAL_SESSION": frames.SESSION,
+    }

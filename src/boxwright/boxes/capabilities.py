@@ -222,7 +222,7 @@ _VM: dict[str, Support] = {
     "linux.intelRdt": _HOST_KERNEL,
     "linux.seccomp": _partial("no SCMP_ACT_NOTIFY: the listener's descriptor cannot leave the guest"),
     "linux.mountLabel": _HOST_KERNEL,
-    "vm": _YES,
+    "vm": _partial("no `image`, and of `hwConfig` no `deviceTree`, `dtdevs`, `iomems` and `irqs`: they are refused"),
 }
 
 

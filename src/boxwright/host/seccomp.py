@@ -193,12 +193,6 @@ def syscall_numbers() -> SyscallNumbers:
     return _numbers[0]
 
 
-def known_arches() -> tuple[str, ...]:
-    """The names of the architectures that the installed libseccomp has tables for."""
-    numbers = syscall_numbers()
-    return tuple(name for name, arch in ARCHES.items() if numbers.knows_arch(arch))
-
-
 def unknown_calls(section: "Seccomp") -> tuple[tuple[str, str], ...]:
     """The system calls that compiling would leave out, each with its pointer. Raises UnsupportedError as it would."""
     numbers, here = syscall_numbers(), host_arch()

@@ -6,7 +6,6 @@ The helper runs from a sealed copy of itself in memory, so nothing a container d
 
 import fcntl
 import os
-import select
 from _signal import SIGKILL
 from _socket import AF_UNIX, MSG_CMSG_CLOEXEC, SCM_RIGHTS, SOCK_CLOEXEC, SOCK_SEQPACKET, SOL_SOCKET, socketpair
 from _thread import allocate_lock
@@ -152,12 +151,6 @@ class Helper:
     def answer(self, errno: int) -> None:
         """Answer an UPCALL."""
         self.socket.send(errno.to_bytes(8, "little", signed=True))
-
-    def wait_readable(self, timeout_ms: int) -> bool:
-        """Whether a report is there within the time."""
-        poll = select.poll()
-        poll.register(self.socket.fileno(), select.POLLIN)
-        return bool(poll.poll(timeout_ms))
 
     def abort(self) -> None:
         """Kill the helper's own processes; what they reported of an init is known afterwards."""
